@@ -1,0 +1,73 @@
+"""What travels with the weights from here to the last server: tokenizer, cleaning, labels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedConfig
+
+from finetune.base_model import forward_parameters, locate, longest, read_config, tokenizer_arrays
+from finetune.faults import Faults, RecipeError
+from finetune.recipe import Recipe
+from finetune.sources import Example
+from finetune.vocabulary import PAD, train
+from serving.bundle import write_json
+from serving.modality.cleaning import Cleaning
+from serving.modality.text import SETTINGS, TOKENIZER, TextSettings
+from serving.tasks import Task
+
+ARRAYS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def check_base(recipe: Recipe, faults: Faults) -> Path | None:
+    """The folder of the pretrained base (None from scratch); what does not fit the recipe goes to ``faults``."""
+    if recipe.model.scratch is not None:
+        return None
+    try:
+        folder = locate(recipe.model)
+        bound = longest(read_config(recipe, folder, 0, 0))
+    except (RecipeError, OSError, ValueError) as error:
+        faults.add("recipe", str(error))
+        return None
+    if bound is not None and recipe.max_length > bound:
+        faults.add("recipe", f"max_length: the base has {bound} positions, got {recipe.max_length}; give at most {bound}")
+    return folder
+
+
+def write(
+    recipe: Recipe, task: type[Task], folder: Path | None, examples: Sequence[Example], assets: Path
+) -> PreTrainedConfig:
+    """Write ``assets/`` and give the configuration of the model that goes with it."""
+    assets.mkdir(exist_ok=True)
+    cleaning = Cleaning(**recipe.cleaning.model_dump())
+    for name, value in task.learn([example.row for example in examples]).items():
+        write_json(assets / name, value)
+    if folder is not None:
+        shutil.copyfile(folder / TOKENIZER, assets / TOKENIZER)
+        config = read_config(recipe, folder, 0, 0)
+        arrays, pad_id = tokenizer_arrays(folder, task, config)
+    else:
+        tokenizer = _train_tokenizer(recipe, task, examples, cleaning)
+        tokenizer.save(str(assets / TOKENIZER))
+        pad_id = tokenizer.token_to_id(PAD)
+        config = read_config(recipe, None, tokenizer.get_vocab_size(), pad_id)
+        taken = forward_parameters(task, config)
+        arrays = tuple(name for name in ARRAYS if name in taken)
+    write_json(assets / SETTINGS, TextSettings(recipe.max_length, arrays, pad_id, cleaning).to_json())
+    return config
+
+
+def _train_tokenizer(
+    recipe: Recipe, task: type[Task], examples: Sequence[Example], cleaning: Cleaning
+) -> Tokenizer:
+    assert recipe.tokenizer is not None
+    texts = (
+        cleaning(example.row[field.name])
+        for example in examples
+        for field in task.inputs
+        if field.dtype == "BYTES" and field.name in example.row
+    )
+    return train(recipe.tokenizer, texts)

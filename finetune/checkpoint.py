@@ -1,0 +1,125 @@
+"""The checkpoint, first hand-off of the line: weights, assets, recipe, metrics, report; the manifest last."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import PreTrainedModel
+
+from finetune.faults import RecipeError
+from finetune.recipe import Recipe
+from serving.bundle import digest_folder, verify_digests, write_json
+from serving.errors import BundleError
+
+MANIFEST = "checkpoint.json"
+METRICS = "metrics.json"
+RECIPE = "recipe.yaml"
+REPORT = "report.html"
+ASSETS = "assets"
+MODEL = "model"
+RESUMABLE = "trainer"
+EVALUATION = "validation.jsonl"
+STACK = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished training run on disk."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return str(self.manifest["task"])
+
+    @property
+    def assets(self) -> Path:
+        """The folder that is copied unchanged into the bundle."""
+        return self.folder / ASSETS
+
+    def validation(self) -> list[dict[str, Any]]:
+        """The validation rows, inputs and targets, that exported graphs are verified on."""
+        lines = (self.folder / EVALUATION).read_text("utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read and verify a checkpoint. Raises BundleError when it is absent, unfinished or damaged."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        hint = " (training was interrupted: continue it with --resume)" if (folder / RESUMABLE).is_dir() else ""
+        raise BundleError(f"{folder}: no {MANIFEST}, so this is not a finished checkpoint{hint}")
+    manifest = json.loads(path.read_text("utf-8"))
+    verify_digests(folder, manifest["files"])
+    return Checkpoint(folder, manifest)
+
+
+def prepare_folder(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
+    """The output folder, ready for this run.
+
+    Raises RecipeError when a finished or interrupted run is in the way, or when ``--resume`` finds a different recipe.
+    """
+    folder = Path(recipe.output)
+    finished, interrupted = (folder / MANIFEST).exists(), (folder / RESUMABLE).is_dir()
+    if resume:
+        if finished:
+            raise RecipeError(f"{folder}: this run is finished, there is nothing to resume")
+        if not interrupted:
+            raise RecipeError(f"{folder}: no interrupted run to resume; start it without --resume")
+        _same_recipe(recipe, folder)
+        return folder
+    if (finished or interrupted) and not overwrite:
+        state = "a finished checkpoint" if finished else "an interrupted run (continue it with --resume)"
+        raise RecipeError(f"{folder}: holds {state}; give another output=..., or --overwrite to replace it")
+    if finished or interrupted:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECIPE).write_text(resolved(recipe), "utf-8")
+    return folder
+
+
+def resolved(recipe: Recipe) -> str:
+    """The recipe as YAML with every default written out."""
+    return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def _same_recipe(recipe: Recipe, folder: Path) -> None:
+    before = yaml.safe_load((folder / RECIPE).read_text("utf-8"))
+    now = recipe.model_dump()
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        raise RecipeError(
+            f"{folder / RECIPE}: the interrupted run had another recipe; what differs is in {', '.join(changed)}. "
+            "Resume with the same recipe and overrides, or start anew with --overwrite"
+        )
+
+
+def latest_resumable(folder: Path) -> Path | None:
+    """The newest checkpoint of the Trainer in a run folder."""
+    found = sorted((folder / RESUMABLE).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return found[-1] if found else None
+
+
+def finish(folder: Path, recipe: Recipe, model: PreTrainedModel, source: Mapping[str, Any]) -> Checkpoint:
+    """Write the weights (safetensors), then the manifest with the digest of every file; drop the resumable state."""
+    model.save_pretrained(folder / MODEL)
+    shutil.rmtree(folder / RESUMABLE, ignore_errors=True)
+    manifest = {
+        "format": 1,
+        "task": recipe.task,
+        "seed": recipe.seed,
+        **source,
+        "versions": {name: version(name) for name in STACK},
+        "files": digest_folder(folder),
+    }
+    write_json(folder / MANIFEST, manifest)
+    return Checkpoint(folder, manifest)

@@ -1,0 +1,192 @@
+"""The data of a recipe: read, checked as a whole, and split; every fault is told with file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.faults import Faults
+from finetune.recipe import Data, Recipe
+from finetune.sources import Example, read_file, read_hub
+from serving.errors import InvalidInput
+from serving.modality.cleaning import Cleaning
+from serving.tasks import Task
+from serving.tensors import Field, check
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows to learn from, to choose the checkpoint by, and to score once at the end (may be empty)."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+    def digest(self) -> str:
+        """SHA-256 over all rows of all splits, in order: equal data has an equal digest, whatever its files."""
+        sha = hashlib.sha256()
+        for name, examples in self.named():
+            sha.update(name.encode())
+            for example in examples:
+                sha.update(json.dumps(example.row, sort_keys=True, ensure_ascii=False).encode())
+        return sha.hexdigest()
+
+    def named(self) -> list[tuple[str, list[Example]]]:
+        """The splits with their names, the empty ones too."""
+        return [("train", self.train), ("validation", self.validation), ("test", self.test)]
+
+
+def load(recipe: Recipe, task: type[Task], faults: Faults) -> Splits:
+    """Read, split and check all rows; every fault goes to ``faults``, and the splits are of use only without one."""
+    data = recipe.data
+    reader = _Reader(data, task, Cleaning(**recipe.cleaning.model_dump()), faults)
+    reader.check_columns()
+    splits = {
+        name: reader.read(name, source)
+        for name, source in (("train", data.train), ("validation", data.validation), ("test", data.test))
+        if source is not None and not isinstance(source, float)
+    }
+    train, test = splits["train"], splits.get("test", [])
+    if "validation" in splits:
+        validation = splits["validation"]
+    else:
+        assert isinstance(data.validation, float)
+        train, validation = hold_out(train, data.validation, task, recipe.seed)
+    if data.limit is not None and data.limit < len(train):
+        _, train = hold_out(train, data.limit / len(train), task, recipe.seed)
+    _check_labels(train, {"validation": validation, "test": test}, task, faults)
+    if train and not validation and "validation" not in splits:
+        faults.add("data.validation", f"{data.validation} of {len(train)} rows is none; hold out more, or give a file")
+    return Splits(train, validation, test)
+
+
+def hold_out(
+    examples: Sequence[Example], fraction: float, task: type[Task], seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Split into (rest, held out), stratified by the targets, the same for the same rows and seed.
+
+    Equal rows stay on one side, so that no validation row was trained on.
+    """
+    strata: dict[str, list[list[Example]]] = defaultdict(list)
+    for group in _equal_inputs(examples, task):
+        strata[json.dumps([group[0].row.get(field.name) for field in task.targets])].append(group)
+    generator = random.Random(seed)
+    held: set[str] = set()
+    for key in sorted(strata):
+        groups = strata[key]
+        generator.shuffle(groups)
+        wanted = round(fraction * sum(map(len, groups)))
+        taken = 0
+        for group in groups:
+            if taken >= wanted:
+                break
+            held.update(example.place for example in group)
+            taken += len(group)
+    return [e for e in examples if e.place not in held], [e for e in examples if e.place in held]
+
+
+def _equal_inputs(examples: Iterable[Example], task: type[Task]) -> list[list[Example]]:
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[json.dumps([example.row.get(field.name) for field in task.inputs])].append(example)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one recipe's sources into checked examples; whatever is wrong goes to ``faults``."""
+
+    data: Data
+    task: type[Task]
+    cleaning: Cleaning
+    faults: Faults
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return (*self.task.inputs, *self.task.targets)
+
+    def column(self, field: Field) -> str:
+        return self.data.columns.get(field.name, field.name)
+
+    def check_columns(self) -> None:
+        known = [field.name for field in self.fields]
+        for name in self.data.columns:
+            if name not in known:
+                self.faults.add(f"data.columns.{name}", f"the task has no such field; its fields are {', '.join(known)}")
+
+    def read(self, split: str, source: str | list[str]) -> list[Example]:
+        before = len(self.faults)
+        examples = []
+        for name in [source] if isinstance(source, str) else source:
+            records = (
+                read_hub(self.data.hub, self.data.config, name) if self.data.hub else read_file(Path(name), self.faults)
+            )
+            for index, (record, place) in enumerate(records):
+                if index == 0 and not self._has_columns(record, place):
+                    break
+                example = self._checked(record, place)
+                if example is not None:
+                    examples.append(example)
+        if not examples and len(self.faults) == before:
+            self.faults.add(f"data.{split}", f"has no rows, got {source!r}; give a file with at least one")
+        return examples
+
+    def _has_columns(self, record: Mapping[str, Any], place: str) -> bool:
+        # An optional field is wanted once the recipe maps it by hand.
+        missing = [
+            field
+            for field in self.fields
+            if self.column(field) not in record and (not field.optional or field.name in self.data.columns)
+        ]
+        for field in missing:
+            self.faults.add(
+                place,
+                f"no column {self.column(field)!r} for the field {field.name!r}; the columns are "
+                f"{', '.join(map(str, record))}: name the right one as data.columns.{field.name}",
+            )
+        return not missing
+
+    def _checked(self, record: Mapping[str, Any], place: str) -> Example | None:
+        row = {field.name: record.get(self.column(field)) for field in self.fields}
+        for field in self.task.targets:
+            row[field.name] = self._label_name(row[field.name])
+        try:
+            checked = check({name: value for name, value in row.items() if value is not None}, self.fields)
+        except InvalidInput as error:
+            self.faults.add(place, str(error))
+            return None
+        empty = [f for f in self.fields if isinstance(v := checked.get(f.name), str) and not self.cleaning(v).strip()]
+        for field in empty:
+            self.faults.add(place, f"{self.column(field)}: is empty; remove the row or fill it")
+        return None if empty else Example(checked, place)
+
+    def _label_name(self, value: Any) -> Any:
+        """Labels are names: whole numbers of a file become text, and ``data.labels`` gives texts their names."""
+        if isinstance(value, int):
+            value = str(value)
+        return self.data.labels.get(value, value) if isinstance(value, str) else value
+
+
+def _check_labels(
+    train: Sequence[Example], others: Mapping[str, Sequence[Example]], task: type[Task], faults: Faults
+) -> None:
+    for field in task.targets:
+        if field.dtype != "BYTES" or field.shape:
+            continue
+        counts = Counter(example.row[field.name] for example in train)
+        if len(counts) < 2 and train:
+            faults.add("data.train", f"{field.name}: only one value, {next(iter(counts))!r}; a classifier needs two")
+        for name, examples in others.items():
+            for example in examples:
+                if example.row[field.name] not in counts:
+                    faults.add(
+                        example.place,
+                        f"{field.name}: {example.row[field.name]!r} is in {name} and not in train; "
+                        f"the labels of train are {', '.join(sorted(counts))}",
+                    )

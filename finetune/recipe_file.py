@@ -1,0 +1,165 @@
+"""A recipe file to a Recipe: strict, with the line of every fault, and ``key=value`` on top."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from finetune.faults import Faults
+from finetune.recipe import Recipe
+
+Location = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 5e-5 as a text; everybody who writes it in a recipe means the number."""
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read(path: Path, overrides: Sequence[str], faults: Faults) -> Recipe | None:
+    """The recipe of a YAML file with ``section.key=value`` overrides applied.
+
+    Every fault goes to ``faults`` with file and line. What is returned then is the recipe without its faulty keys, if
+    that makes one, so that its data can be checked in the same go.
+    """
+    values, lines = _parse(path, faults)
+    if values is None:
+        return None
+    for override in overrides:
+        _override(values, lines, override, faults)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors():
+            location = tuple(part for part in detail["loc"] if not _is_union_branch(part))
+            faults.add(_place(path, location, lines), _explain(location, detail))
+            _remove(values, location)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def known_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, str]:
+    """Every key of a recipe, dotted, with its description."""
+    keys: dict[str, str] = {}
+    for name, info in model.model_fields.items():
+        section = _section(info.annotation)
+        if section is not None:
+            keys |= known_keys(section, f"{prefix}{name}.")
+        else:
+            keys[prefix + name] = info.description or ""
+    return keys
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    candidates = [annotation, *get_args(annotation)]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _parse(path: Path, faults: Faults) -> tuple[dict[str, Any] | None, dict[Location, str]]:
+    lines: dict[Location, str] = {}
+    try:
+        text = path.read_text("utf-8")
+        node = yaml.compose(text, _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        faults.add(str(path), f"cannot be read ({error}); give the path of a recipe file")
+        return None, lines
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        faults.add(f"{path}:{line}", f"not valid YAML: {error.problem}")
+        return None, lines
+    if not isinstance(node, yaml.MappingNode):
+        faults.add(f"{path}:1", "a recipe is a mapping of keys to values; see finetune/recipes/ for examples")
+        return None, lines
+    _note_lines(node, (), path, lines, faults)
+    return yaml.load(text, _Loader), lines  # noqa: S506  (a SafeLoader)
+
+
+def _note_lines(node: yaml.Node, location: Location, path: Path, lines: dict[Location, str], faults: Faults) -> None:
+    lines[location] = f"{path}:{node.start_mark.line + 1}"
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            here = (*location, key.value)
+            if key.value in seen:
+                faults.add(f"{path}:{key.start_mark.line + 1}", f"{_dotted(here)}: given twice; remove one")
+            seen.add(key.value)
+            _note_lines(value, here, path, lines, faults)
+            lines[here] = f"{path}:{key.start_mark.line + 1}"
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _note_lines(value, (*location, index), path, lines, faults)
+
+
+def _override(values: dict[str, Any], lines: dict[Location, str], override: str, faults: Faults) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        faults.add("command line", f"cannot read {override!r}; write section.key=value")
+        return
+    parts = key.split(".")
+    target = values
+    for part in parts[:-1]:
+        if not isinstance(target.get(part), dict):
+            target[part] = {}
+        target = target[part]
+    try:
+        target[parts[-1]] = yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError:
+        faults.add("command line", f"{key}: cannot read the value {text!r}; quote it as YAML")
+    for depth in range(1, len(parts) + 1):
+        lines.setdefault(tuple(parts[:depth]), "command line")
+    lines[tuple(parts)] = "command line"
+
+
+def _remove(values: dict[str, Any], location: Location) -> None:
+    for part in location[:-1]:
+        values = values.get(part, {}) if isinstance(values, dict) else {}  # type: ignore[arg-type]
+    if location and isinstance(values, dict):
+        values.pop(str(location[-1]), None)
+
+
+def _is_union_branch(part: str | int) -> bool:
+    """pydantic adds the branch of a union (``str``, ``list[str]``, ``constrained-float``) to the location."""
+    return isinstance(part, str) and bool(re.match(r"^(str|list\[.*|constrained-.*|float|int|function-.*)$", part))
+
+
+def _place(path: Path, location: Location, lines: Mapping[Location, str]) -> str:
+    while location and location not in lines:
+        location = location[:-1]
+    return lines.get(location, f"{path}:1")
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _explain(location: Location, detail: Any) -> str:
+    key = _dotted(location)
+    kind = detail["type"]
+    keys = known_keys()
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
+        if not close:
+            by_leaf = {known.rsplit(".", 1)[-1]: known for known in keys}
+            close = [by_leaf[leaf] for leaf in difflib.get_close_matches(str(location[-1]), by_leaf, n=1, cutoff=0.7)]
+        hint = f"did you mean {close[0]}? " if close else ""
+        section = [known for known in keys if known.startswith(_dotted(location[:-1]))]
+        return f"{key}: unknown key; {hint}The keys are {', '.join(section or keys)}"
+    if kind == "missing":
+        described = keys.get(key, "")
+        return f"{key}: missing" + (f"; {described}" if described else "; see finetune/recipes/ for examples")
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    subject = f"{key}: " if key else ""
+    shown = "" if kind == "value_error" else f", got {detail['input']!r}"
+    return f"{subject}{message}{shown}"

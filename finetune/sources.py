@@ -1,0 +1,103 @@
+"""Rows of a data set with the place each came from: files, or a data set of the hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.faults import Faults, RecipeError
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One dataset row (columns named as the task's fields) and where it stands (``train.csv:17``)."""
+
+    row: Mapping[str, Any]
+    place: str
+
+
+def read_file(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The raw rows of one file, each with its place; a fault of the file or of a line goes to ``faults``."""
+    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        faults.add(str(path), f"unknown format {path.suffix!r}; the formats are {', '.join(readers)}")
+        return
+    if not path.is_file():
+        faults.add(str(path), f"no such file; paths are relative to the current folder, {Path.cwd()}")
+        return
+    try:
+        yield from reader(path, faults)
+    except UnicodeDecodeError as error:
+        faults.add(str(path), f"not UTF-8 at byte {error.start}; convert it, for example with iconv")
+    except (OSError, csv.Error, ValueError) as error:
+        faults.add(str(path), f"cannot be read: {error}")
+
+
+def _csv(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], str]]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        if not reader.fieldnames:
+            faults.add(f"{path}:1", "is empty; the first line must name the columns")
+            return
+        # A quoted field may span lines: line_num is where a record ended, so the next begins one further.
+        start = reader.line_num + 1
+        for record in reader:
+            place = f"{path}:{start}"
+            start = reader.line_num + 1
+            if None in record:
+                faults.add(place, f"has more fields than the {len(reader.fieldnames)} of the header; quote the text")
+                continue
+            yield record, place
+
+
+def _jsonl(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], str]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            place = f"{path}:{number}"
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                faults.add(place, f"not valid JSON ({error}); one JSON object per line")
+                continue
+            if not isinstance(record, dict):
+                faults.add(place, f"must be a JSON object with named columns, got {line.strip()[:60]}")
+                continue
+            yield record, place
+
+
+def _parquet(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], str]]:
+    import pyarrow.parquet
+
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            for record in batch.to_pylist():
+                number += 1
+                yield record, f"{path} row {number}"
+
+
+def read_hub(name: str, config: str | None, split: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The raw rows of one split of a hub data set. Raises RecipeError when it cannot be had."""
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(name, config, split=split)
+    except Exception as error:  # the hub client raises many kinds; all mean that there is no data
+        raise RecipeError(
+            f"data.hub: cannot load {name!r} (config {config!r}, split {split!r}) from the hub: {error}; "
+            "check the name and the network, or give files as data.train"
+        ) from error
+    label_names = {
+        column: feature.names for column, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)
+    }
+    for number, record in enumerate(rows, 1):
+        named = {c: names[record[c]] for c, names in label_names.items() if record[c] is not None and record[c] >= 0}
+        yield {**record, **named}, f"{name}[{split}] row {number}"

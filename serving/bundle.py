@@ -1,0 +1,168 @@
+"""The bundle: a Triton model directory that proves itself. Artefacts are complete or absent, and carry digests.
+
+Layout, under ``<name>/``: ``config.pbtxt`` and ``<version>/`` with ``manifest.json`` (written last), the graphs,
+``assets/`` and ``golden.jsonl``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from serving.errors import BundleError
+from serving.tasks import Task, find
+from serving.tensors import Row
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+GOLDEN = "golden.jsonl"
+ASSETS = "assets"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a version directory says about itself.
+
+    ``graphs`` maps the task's graph names to files. ``tolerance`` bounds, per output field, the largest absolute
+    difference of a golden answer; it was agreed at export for this precision. ``quality`` and ``source`` are for people.
+    """
+
+    name: str
+    version: int
+    task: str
+    backend: str
+    precision: str
+    graphs: Mapping[str, str]
+    tolerance: Mapping[str, float]
+    max_batch_size: int
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for ``manifest.json``."""
+        return {"format": FORMAT, **self.__dict__}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
+        """The inverse of to_json. Raises BundleError for a manifest of another format."""
+        fields = dict(value)
+        if fields.pop("format", None) != FORMAT:
+            raise BundleError(f"{MANIFEST}: format {value.get('format')!r} is not {FORMAT}; export the model again")
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise BundleError(f"{MANIFEST}: {error}; export the model again") from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One version of one model on disk, its digests verified."""
+
+    folder: Path
+    manifest: Manifest
+
+    def open_task(self) -> Task:
+        """The task with this bundle's assets. Raises NotFound or BundleError."""
+        return find(self.manifest.task).open(self.folder / ASSETS)
+
+    def graph_files(self) -> dict[str, Path]:
+        """The path of every graph by its name in the task."""
+        return {name: self.folder / file for name, file in self.manifest.graphs.items()}
+
+    def golden(self) -> list[GoldenRow]:
+        """The rows that were answered by the PyTorch checkpoint at export."""
+        lines = (self.folder / GOLDEN).read_text("utf-8").splitlines()
+        return [GoldenRow(**json.loads(line)) for line in lines]
+
+
+@dataclass(frozen=True)
+class GoldenRow:
+    """A request row and the answer that the PyTorch checkpoint gave."""
+
+    row: Row
+    answer: Row
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read a version directory and check the digest of every file. Raises BundleError."""
+    path = folder / MANIFEST
+    try:
+        manifest = Manifest.from_json(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); the bundle is incomplete: export it again") from error
+    verify_digests(folder, manifest.files)
+    return Bundle(folder, manifest)
+
+
+def write_golden(path: Path, rows: Sequence[GoldenRow]) -> None:
+    """Write golden rows as JSON lines; arrays become lists."""
+    with path.open("w", encoding="utf-8") as file:
+        for golden in rows:
+            file.write(json.dumps({"row": dict(golden.row), "answer": plain(golden.answer)}, ensure_ascii=False) + "\n")
+
+
+def differences(answer: Row, golden: Row, tolerance: Mapping[str, float]) -> list[str]:
+    """What of an answer is not as the golden one: one line per output outside its tolerance.
+
+    Outputs without a tolerance (labels) are derived from those that have one and are not compared.
+    """
+    lines = []
+    for name, allowed in tolerance.items():
+        found, wanted = np.asarray(answer[name], np.float64), np.asarray(golden[name], np.float64)
+        if found.shape != wanted.shape:
+            lines.append(f"{name} has shape {list(found.shape)} instead of {list(wanted.shape)}")
+            continue
+        # Written so that NaN counts as a difference.
+        largest = float(np.max(np.abs(found - wanted), initial=0.0))
+        if not largest <= allowed:
+            lines.append(f"{name} differs by {largest:.4g}, more than {allowed:.4g}")
+    return lines
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """A row with arrays and numpy scalars as JSON has them."""
+    return {name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()}
+
+
+def digest_folder(folder: Path) -> dict[str, str]:
+    """``sha256:...`` of every file below a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def verify_digests(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise BundleError that names every missing or changed file."""
+    wrong = []
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+        elif _digest(path) != expected:
+            wrong.append(f"{name} was changed after it was written")
+    if wrong:
+        raise BundleError(f"{folder}: {'; '.join(wrong)}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is whole or absent: temporary sibling, fsync, rename."""
+    sibling = path.with_name(f".{path.name}.writing")
+    with sibling.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    sibling.replace(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

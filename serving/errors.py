@@ -1,0 +1,62 @@
+"""What can go wrong between a request and its answer: one tree, no wire codes.
+
+Each gateway holds one table from these classes to what its protocol calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class DownstreamError(Exception):
+    """The root of every error this project raises on purpose; its text is meant for the user."""
+
+
+class InvalidInput(DownstreamError):
+    """A request or a row is wrong, and sending it again unchanged cannot help."""
+
+
+class NotFound(DownstreamError):
+    """The model, version or route that was asked for does not exist."""
+
+
+class NotReady(DownstreamError):
+    """The model exists but cannot answer now: loading, quarantined, or the server is stopping."""
+
+
+class Overloaded(DownstreamError):
+    """The queue is full, or the answer is predicted to come after the deadline.
+
+    ``retry_after`` is in seconds.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(DownstreamError):
+    """The caller's deadline passed before the row was run; the row was not computed."""
+
+
+class Unsupported(DownstreamError):
+    """The protocol knows this feature; this server does not offer it."""
+
+
+class BundleError(DownstreamError):
+    """A bundle is incomplete, damaged, or does not reproduce its golden answers."""
+
+
+def fault(field: str, problem: str, value: object, remedy: str) -> str:
+    """One line that names the field, the value and the remedy."""
+    shown = repr(value)
+    if len(shown) > 80:
+        shown = shown[:77] + "..."
+    return f"{field}: {problem}, got {shown}; {remedy}"
+
+
+def listed(faults: Sequence[str]) -> str:
+    """Several faults as one message, so that they are mended in one go."""
+    if len(faults) == 1:
+        return faults[0]
+    return f"{len(faults)} faults:\n" + "\n".join(f"  - {line}" for line in faults)

@@ -1,0 +1,87 @@
+"""One text, or a pair, to token ids: `tokenizers` and numpy only, the same in training and in serving."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from serving.errors import BundleError, InvalidInput, fault
+from serving.modality.cleaning import Cleaning
+from serving.tensors import Array, Field
+
+TOKENIZER = "tokenizer.json"
+SETTINGS = "text.json"
+
+_ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How text becomes token ids; frozen when the model is trained.
+
+    ``max_length`` is in tokens, special ones included. ``arrays`` are the graph inputs the model's family takes, a
+    subset of input_ids, attention_mask and token_type_ids. ``pad_id`` fills shorter rows of a batch.
+    """
+
+    max_length: int
+    arrays: tuple[str, ...]
+    pad_id: int
+    cleaning: Cleaning = Cleaning()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for ``assets/text.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TextSettings:
+        """The inverse of to_json."""
+        return cls(
+            max_length=int(value["max_length"]),
+            arrays=tuple(value["arrays"]),
+            pad_id=int(value["pad_id"]),
+            cleaning=Cleaning(**value["cleaning"]),
+        )
+
+
+class TextEncoder:
+    """Cleans, tokenizes and truncates one row; never pads, since padding belongs to the batch."""
+
+    def __init__(self, tokenizer: Tokenizer, settings: TextSettings) -> None:
+        # Set once, here: changing truncation or padding later is not safe while other threads encode.
+        tokenizer.enable_truncation(settings.max_length)
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self.settings = settings
+        self.fields = tuple(
+            Field(name, "INT64", ("length",), pad=settings.pad_id if name == "input_ids" else 0)
+            for name in settings.arrays
+        )
+
+    @classmethod
+    def open(cls, assets: Path) -> TextEncoder:
+        """Read ``tokenizer.json`` and ``text.json``. Raises BundleError when one is missing or not readable."""
+        try:
+            settings = TextSettings.from_json(json.loads((assets / SETTINGS).read_text("utf-8")))
+            tokenizer = Tokenizer.from_file(str(assets / TOKENIZER))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BundleError(f"{assets}: cannot read {TOKENIZER} and {SETTINGS}: {error}") from error
+        return cls(tokenizer, settings)
+
+    def encode(self, text: str, pair: str | None = None) -> dict[str, Array]:
+        """Token arrays of one row, each INT64 of shape [length]. Raises InvalidInput when nothing is left of a text."""
+        encoding = self._tokenizer.encode(self._cleaned("text", text), pair and self._cleaned("text_pair", pair))
+        if not encoding.ids:
+            raise InvalidInput(fault("text", "has no tokens", text, "send a text that the tokenizer knows"))
+        return {name: np.array(getattr(encoding, _ATTRIBUTES[name]), np.int64) for name in self.settings.arrays}
+
+    def _cleaned(self, field: str, text: str) -> str:
+        cleaned = self.settings.cleaning(text)
+        if not cleaned or cleaned.isspace():
+            raise InvalidInput(fault(field, "is empty after cleaning", text, "send at least one visible character"))
+        return cleaned

@@ -1,0 +1,157 @@
+"""Named columns and arrays: one declaration for rows, requests, graphs and schemas.
+
+Datatypes are those of the KServe v2 protocol (Open Inference Protocol, "Tensor Data Types").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import InvalidInput, fault, listed
+
+Array = NDArray[Any]
+Tensors = Mapping[str, Array]
+Row = Mapping[str, Any]
+
+NUMPY_TYPES: Mapping[str, type[np.generic]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named column of a row, or one array of a graph, without its batch axis.
+
+    ``dtype`` is a v2 datatype. ``shape`` holds fixed sizes and names of symbolic axes (``"length"``);
+    ``()`` is a scalar. ``pad`` fills symbolic axes when rows are stacked.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] = ()
+    doc: str = ""
+    pad: float = 0
+    optional: bool = False
+
+    def dims(self, axes: Mapping[str, Sequence[str]] | None = None) -> list[int]:
+        """The shape with -1 for every symbolic axis that has no named coordinates in ``axes``."""
+        known = axes or {}
+        return [d if isinstance(d, int) else (len(known[d]) if d in known else -1) for d in self.shape]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The arrays that go into and come out of one exported graph, without the batch axis."""
+
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+
+
+def check(row: Row, fields: Sequence[Field]) -> dict[str, Any]:
+    """The row with every value in its field's type: text as ``str``, numbers as arrays.
+
+    Raises InvalidInput that lists every fault of the row: unknown, missing and ill-typed columns.
+    """
+    faults = []
+    known = {field.name for field in fields}
+    names = ", ".join(field.name for field in fields)
+    for name in row:
+        if name not in known:
+            faults.append(fault(str(name), "unknown column", row[name], f"the columns are {names}"))
+    checked: dict[str, Any] = {}
+    for field in fields:
+        value = row.get(field.name)
+        if value is None:
+            if not field.optional:
+                faults.append(fault(field.name, "missing", value, f"send it as {field.dtype}"))
+            continue
+        try:
+            checked[field.name] = _typed(value, field)
+        except (TypeError, ValueError, OverflowError) as error:
+            faults.append(fault(field.name, str(error), value, f"send it as {field.dtype} {list(field.shape)}"))
+    if faults:
+        raise InvalidInput(listed(faults))
+    return checked
+
+
+def _typed(value: object, field: Field) -> Any:
+    if field.dtype == "BYTES" and not field.shape:
+        if isinstance(value, np.ndarray | np.generic):
+            value = value.item()
+        if isinstance(value, bytes):
+            try:
+                return value.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"not UTF-8 at byte {error.start}") from None
+        if not isinstance(value, str):
+            raise TypeError("not a text")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("holds a lone surrogate, which is not text")
+        return value
+    array = np.asarray(value, dtype=NUMPY_TYPES[field.dtype])
+    if array.ndim != len(field.shape):
+        raise ValueError(f"has {array.ndim} axes instead of {len(field.shape)}")
+    for size, wanted in zip(array.shape, field.shape, strict=True):
+        if isinstance(wanted, int) and size != wanted:
+            raise ValueError(f"has shape {list(array.shape)}")
+    return array
+
+
+def sizes(tensors: Tensors, fields: Sequence[Field]) -> dict[str, int]:
+    """The size of each symbolic axis, as these arrays of one row have it."""
+    found: dict[str, int] = {}
+    for field in fields:
+        if field.name in tensors:
+            for size, axis in zip(tensors[field.name].shape, field.shape, strict=True):
+                if isinstance(axis, str):
+                    found[axis] = size
+    return found
+
+
+def stack(rows: Sequence[Tensors], fields: Sequence[Field]) -> dict[str, Array]:
+    """Many rows as one batch: each field gains a leading batch axis, shorter rows are padded at the end.
+
+    ``rows[i][name]`` has the field's own shape; the result has shape ``(len(rows), ...)``.
+    """
+    batch: dict[str, Array] = {}
+    for field in fields:
+        arrays = [row[field.name] for row in rows]
+        first = arrays[0]
+        if all(array.shape == first.shape for array in arrays):
+            batch[field.name] = np.stack(arrays)
+            continue
+        longest = np.max([array.shape for array in arrays], axis=0)
+        padded = np.full((len(arrays), *longest), field.pad, dtype=first.dtype)
+        for index, array in enumerate(arrays):
+            padded[(index, *map(slice, array.shape))] = array
+        batch[field.name] = padded
+    return batch
+
+
+def unstack(batch: Tensors, fields: Sequence[Field], axes: Sequence[Mapping[str, int]]) -> list[dict[str, Array]]:
+    """The inverse of stack: row ``i`` gets its arrays back, cut to the sizes ``axes[i]`` of its symbolic axes."""
+    rows: list[dict[str, Array]] = []
+    for index, own in enumerate(axes):
+        row = {}
+        for field in fields:
+            cut = [slice(own.get(axis)) if isinstance(axis, str) else slice(None) for axis in field.shape]
+            row[field.name] = batch[field.name][(index, *cut)]
+        rows.append(row)
+    return rows

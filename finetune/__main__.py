@@ -56,7 +56,7 @@ keys of a recipe:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
-    args = parser().parse_args(argv)
+    args = parser().parse_intermixed_args(argv)
     disable_progress_bar()  # of loading and saving weights: seconds, in the middle of our own bars
     try:
         return finetune(args.recipe, args.overrides, resume=args.resume, overwrite=args.overwrite)
@@ -128,7 +128,7 @@ def build_seeded(task: Task, base: Path | None, config: Any, seed: int) -> Any:
 
 def _encode(task: Task, examples: Sequence[Example], name: str) -> EncodedRows:
     rows = [example.row for example in examples]
-    encoded = [task.encode(row) for row in tqdm(rows, desc=f"encoding {name}", unit="row", leave=False, mininterval=1)]
+    encoded = [task.encode(row) for row in tqdm(rows, desc=f"encoding {name}", unit="row", leave=False)]
     arrays = [{**inputs, **task.label(row)} for inputs, row in zip(encoded, rows, strict=True)]
     return EncodedRows(rows, arrays, encoded)
 
@@ -141,7 +141,7 @@ def _score(
     for name in ("validation", "test"):
         rows = encoded[name]
         if len(rows):
-            with tqdm(total=len(rows), desc=f"scoring {name}", unit="row", leave=False, mininterval=1) as bar:
+            with tqdm(total=len(rows), desc=f"scoring {name}", unit="row", leave=False) as bar:
                 predicted[name] = predict(trainer.model, task, rows.encoded, bar.update)
             metrics[name] = task.score(predicted[name], rows.rows)
     return metrics, predicted

@@ -18,7 +18,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="training", unit="step", mininterval=1.0
+            total=state.max_steps, initial=state.global_step, desc="training", unit="step"
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -178,7 +178,9 @@ def _arguments(recipe: Recipe, folder: Path, steps_per_epoch: int, metric: str) 
         report_to=[],
         disable_tqdm=True,
         log_level="error",
-        dataloader_pin_memory=torch.cuda.is_available(),
+        # transformers allows bf16 on a CPU only where a CPU is asked for.
+        use_cpu=not torch.accelerator.is_available(),
+        dataloader_pin_memory=torch.accelerator.is_available(),
         # Batches of our own differ in rows, so there is nothing to even out between processes.
         accelerator_config={"even_batches": False},
     )

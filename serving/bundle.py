@@ -156,7 +156,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is whole or absent: temporary sibling, fsync, rename."""
     sibling = path.with_name(f".{path.name}.writing")
     with sibling.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
+        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,65 @@
+"""The command ``downstream``: one word per stage; each stage is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+# word: (module with main(argv), extra that installs what it needs, what it does)
+STAGES = {
+    "finetune": ("finetune.__main__", "finetune", "a recipe and its data -> a checkpoint"),
+    "export": ("export.__main__", "export", "a checkpoint -> a verified bundle in model_repository/"),
+    "serve": ("serving.__main__", "serve", "a model repository -> REST and gRPC"),
+    "predict": ("serving.predict", "serve", "rows of a file -> predictions, offline"),
+    "loadtest": ("loadtest.__main__", "loadtest", "a running server -> latency and throughput report"),
+    "demo": ("demo.__main__", "demo", "all of it once, on generated support tickets"),
+}
+
+HELP = """usage: downstream STAGE ... | downstream STAGE --help
+
+From a pretrained Transformer and your data to a quantized, verified model that answers REST and gRPC.
+
+{stages}
+
+The whole line:
+  downstream finetune finetune/recipes/tickets.yaml
+  downstream export runs/tickets --to onnx --precision int8
+  downstream serve model_repository/
+  downstream predict model_repository/tickets --input rows.jsonl
+  downstream loadtest http://127.0.0.1:8000 --rate 50
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one stage; its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP.format(stages="\n".join(f"  {word:10} {text}" for word, (_, _, text) in STAGES.items())))
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(version("downstream"))
+        return 0
+    if words[0] not in STAGES:
+        print(f"downstream: unknown stage {words[0]!r}; the stages are {', '.join(STAGES)}", file=sys.stderr)
+        return 2
+    module, extra, _ = STAGES[words[0]]
+    if not sys.stderr.isatty():
+        # A progress bar in a log file: a line now and then instead of ten a second.
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+    try:
+        stage = import_module(module)
+    except ModuleNotFoundError as error:
+        print(
+            f"downstream {words[0]}: {error.name} is not installed; install what the stage needs: "
+            f"pip install 'downstream[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    return int(stage.main(words[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

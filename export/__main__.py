@@ -1,0 +1,224 @@
+"""``downstream export``: a checkpoint to a verified bundle in the model repository."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import transformers
+from tqdm import tqdm
+from transformers.utils.logging import disable_progress_bar
+
+from export import bundle_writer, golden, onnx_graph, quantize, report
+from export.sweep import Swept, sweep
+from export.verification import Candidate, measure, run_singly
+from finetune.checkpoint import MODEL, Checkpoint, open_checkpoint
+from finetune.prediction import predict
+from serving.backends import open_backend
+from serving.bundle import Manifest, write_json
+from serving.errors import DownstreamError
+from serving.tasks import Task, find
+from serving.tensors import Row, Tensors, check
+
+FAULTY, GATE_FAILED = 2, 3
+BACKEND = "onnxruntime"
+GRAPH_FILE = "model.onnx"
+
+
+class GateFailed(DownstreamError):
+    """The graph is not good enough to serve."""
+
+
+@dataclass
+class Evidence:
+    """What was found out about an export; the report is made of it, also when a gate fails."""
+
+    sweep: list[Swept] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    gates: list[tuple[bool, str]] = field(default_factory=list)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="downstream export",
+        description="Export a checkpoint, verify the graph on the validation split, and write the bundle.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  downstream export runs/tickets --to onnx --precision int8
+  downstream export runs/tickets --precision fp32 --name tickets-fp32
+  downstream export runs/tickets --tolerance 0.5 --repository /srv/models
+
+Every version proves itself: the graph is compared with PyTorch over shapes and over the validation split, by the
+backend that will serve it. The report is CHECKPOINT/export/report.html, also when a gate fails.
+
+exit codes: 0 written, 2 wrong input, 3 a gate failed and nothing was written to the repository""",
+    )
+    command.add_argument("checkpoint", type=Path, help="folder of a finished training run, as runs/NAME")
+    command.add_argument("--to", choices=["onnx"], default="onnx", help="format of the graph (default onnx)")
+    command.add_argument("--precision", choices=["int8", "fp32"], default="int8", help="of the graph (default int8)")
+    command.add_argument("--name", help="name of the model in the repository (default: the checkpoint's)")
+    command.add_argument("--repository", type=Path, default=Path("model_repository"), help="default model_repository")
+    command.add_argument(
+        "--tolerance", type=float, default=1.0, metavar="POINTS",
+        help="points of the first metric (hundredths) that the graph may lose against PyTorch (default 1)",
+    )  # fmt: skip
+    command.add_argument("--rows", type=int, default=5000, help="validation rows to verify on, at most (default 5000)")
+    command.add_argument("--max-batch-size", type=int, default=32, help="rows of one request (default 32)")
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    args = parser().parse_args(argv)
+    disable_progress_bar()
+    name = args.name or args.checkpoint.resolve().name
+    try:
+        bundle_writer.check_name(name)
+        checkpoint = open_checkpoint(args.checkpoint)
+        final = export(checkpoint, name, args)
+    except GateFailed as error:
+        print(f"downstream export: {error}\nnothing was written to {args.repository}; "
+              f"report: {args.checkpoint / 'export' / 'report.html'}", file=sys.stderr)  # fmt: skip
+        return GATE_FAILED
+    except DownstreamError as error:
+        print(f"downstream export: {error}", file=sys.stderr)
+        return FAULTY
+    print(f"bundle:     {final}")
+    print(f"next:       downstream serve {args.repository}")
+    return 0
+
+
+def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
+    """The story of the stage: graph, sweep, quantize, measure, gates, golden rows, bundle."""
+    task = find(checkpoint.task).open(checkpoint.assets)
+    rows = _validation_rows(checkpoint, args.rows)
+    inputs = [f.name for f in task.inputs]
+    encoded = [task.encode({n: row[n] for n in inputs if n in row}) for row in rows]
+    evidence, output = Evidence(), checkpoint.folder / "export"
+    output.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="downstream-export-") as temporary:
+        try:
+            graphs, reference = _make_graphs(checkpoint, task, encoded, args.precision, Path(temporary), evidence)
+            _measure_all(task, rows, encoded, graphs, reference, evidence)
+            _pass_gates(evidence, args.tolerance)
+        finally:
+            if evidence.candidates:
+                _write_reports(output, name, args.precision, evidence)
+        chosen = golden.choose(task, rows, encoded, reference)
+        final = evidence.candidates[-1]
+        manifest = Manifest(
+            name=name,
+            version=bundle_writer.next_version(args.repository / name),
+            task=checkpoint.task,
+            backend=BACKEND,
+            precision=args.precision,
+            graphs={graph: GRAPH_FILE for graph in task.graphs},
+            tolerance=golden.tolerance(task, final.answers, reference, chosen),
+            max_batch_size=args.max_batch_size,
+            quality={candidate.name: candidate.summary() for candidate in evidence.candidates},
+            source=_source(checkpoint),
+        )
+        (graph_name,) = task.graphs
+        return bundle_writer.write(
+            args.repository,
+            manifest,
+            {graph_name: graphs[args.precision]},
+            checkpoint.assets,
+            golden.golden_rows(task, rows, reference, chosen),
+            task,
+        )
+
+
+def _validation_rows(checkpoint: Checkpoint, limit: int) -> list[dict[str, Any]]:
+    rows = checkpoint.validation()
+    if len(rows) > limit:
+        rows = random.Random(0).sample(rows, limit)  # noqa: S311
+    return rows
+
+
+def _make_graphs(
+    checkpoint: Checkpoint, task: Task, encoded: Sequence[Tensors], precision: str, folder: Path, evidence: Evidence
+) -> tuple[dict[str, Path], list[Row]]:
+    """The graphs by precision, the FP32 one swept against PyTorch; and PyTorch's answers."""
+    ((name, graph),) = task.graphs.items()
+    graphs = {"fp32": folder / "fp32.onnx"}
+    weights = checkpoint.folder / MODEL
+    print("exporting to ONNX (about 20 s), while PyTorch answers the validation split")
+    example = task.encode(check(task.example, task.inputs))
+    process = onnx_graph.start(weights, task.auto_class, graph, example, graphs["fp32"])
+    model = getattr(transformers, task.auto_class).from_pretrained(weights).eval()
+    with tqdm(total=len(encoded), desc="PyTorch", unit="row") as bar:
+        reference = predict(model, task, encoded, bar.update)
+    onnx_graph.finish(process, graph, graphs["fp32"])
+    backend = open_backend(BACKEND, {name: graphs["fp32"]})
+    evidence.sweep = sweep(model, backend, name, graph, model.config.vocab_size, min(task.max_sizes.values()))
+    print(f"shapes: {len(evidence.sweep)} swept, batch 1 to 5; largest relative difference "
+          f"{max(swept.difference for swept in evidence.sweep):.2g}")  # fmt: skip
+    if precision == "int8":
+        graphs["int8"] = folder / "int8.onnx"
+        quantize.dynamic_int8(graphs["fp32"], graphs["int8"])
+        integer, total = quantize.integer_products(graphs["int8"])
+        print(f"INT8: {integer} of {total} matrix products in integers")
+        if not integer:
+            raise GateFailed("the INT8 graph has no integer matrix product; the quantizer did not know the model")
+    return graphs, reference
+
+
+def _measure_all(
+    task: Task,
+    rows: Sequence[Row],
+    encoded: Sequence[Tensors],
+    graphs: dict[str, Path],
+    reference: Sequence[Row],
+    evidence: Evidence,
+) -> None:
+    evidence.candidates.append(measure("pytorch", task, rows, reference, reference, [], None))
+    (name,) = task.graphs
+    for precision, path in graphs.items():
+        backend = open_backend(BACKEND, {name: path})
+        with tqdm(total=len(encoded), desc=f"ONNX Runtime {precision}", unit="row") as bar:
+            answers, seconds = run_singly(backend, task, encoded, bar.update)
+        evidence.candidates.append(measure(precision, task, rows, answers, reference, seconds, path))
+        print(report.line(evidence.candidates[-1], evidence.candidates[0]))
+
+
+def _pass_gates(evidence: Evidence, tolerance: float) -> None:
+    """Raise GateFailed when the graph lost more of the first metric than the tolerance, in points."""
+    reference, final = evidence.candidates[0], evidence.candidates[-1]
+    lost = 100 * (reference.value - final.value)
+    passed = lost <= tolerance
+    message = (
+        f"{final.metric} of {final.name}: {final.value:.4f}, PyTorch {reference.value:.4f}: "
+        f"lost {lost:.2f} points, allowed {tolerance:g}"
+    )
+    evidence.gates.append((passed, message))
+    if not passed:
+        raise GateFailed(f"gate failed: {message}; try --precision fp32, or allow more with --tolerance")
+
+
+def _write_reports(output: Path, name: str, precision: str, evidence: Evidence) -> None:
+    write_json(output / "report.json", report.as_json(evidence.candidates, evidence.sweep, evidence.gates))
+    report.write(
+        output / "report.html", f"{name}, ONNX {precision}", evidence.candidates, evidence.sweep, evidence.gates
+    )
+    print(f"report:     {output / 'report.html'}")
+
+
+def _source(checkpoint: Checkpoint) -> dict[str, Any]:
+    kept = {key: checkpoint.manifest[key] for key in ("base_model", "data_digest", "seed", "versions")}
+    weights = {n: d for n, d in checkpoint.manifest["files"].items() if n.endswith(".safetensors")}
+    exported = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {**kept, "weights": weights, "exported": exported}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

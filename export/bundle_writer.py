@@ -1,0 +1,74 @@
+"""A verified graph to a version directory: staged beside its place, proved once more, renamed into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from export import triton_config
+from serving.bundle import ASSETS, GOLDEN, MANIFEST, Bundle, GoldenRow, Manifest, digest_folder, write_golden, write_json
+from serving.engine import Engine
+from serving.errors import InvalidInput
+from serving.settings import Settings
+from serving.tasks import Task
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidInput for a name that is no plain directory name."""
+    if not NAME.match(name):
+        raise InvalidInput(f"--name: {name!r} must be letters, digits, '.', '_' and '-', and begin with no sign")
+
+
+def next_version(model: Path) -> int:
+    """One more than the highest version there is."""
+    taken = [int(path.name) for path in model.glob("[0-9]*") if path.is_dir() and path.name.isdigit()]
+    return max(taken, default=0) + 1
+
+
+def write(
+    repository: Path,
+    manifest: Manifest,
+    graphs: dict[str, Path],
+    assets: Path,
+    golden: Sequence[GoldenRow],
+    task: Task,
+) -> Path:
+    """Write ``repository/NAME/VERSION`` and ``config.pbtxt``; the version directory.
+
+    Everything is staged in a sibling that no server reads; golden rows are replayed from there, as a server would.
+    Raises BundleError when they are not reproduced; then nothing is left behind.
+    """
+    model = repository / manifest.name
+    existed = model.is_dir()
+    staging = model / f".{manifest.version}.writing"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        for name, path in graphs.items():
+            shutil.copyfile(path, staging / manifest.graphs[name])
+        shutil.copytree(assets, staging / ASSETS)
+        write_golden(staging / GOLDEN, golden)
+        complete = dataclasses.replace(manifest, files=digest_folder(staging))
+        write_json(staging / MANIFEST, complete.to_json())
+        Engine.load(Bundle(staging, complete), Settings()).close()
+        _flush(staging)
+        final = model / str(manifest.version)
+        staging.rename(final)
+    except BaseException:
+        shutil.rmtree(staging if existed else model, ignore_errors=True)
+        raise
+    # Last: until it is there, no server takes the directory for a model.
+    triton_config.write(model, triton_config.text(manifest.name, task, manifest.max_batch_size))
+    return final
+
+
+def _flush(folder: Path) -> None:
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,56 @@
+"""Golden rows: a few validation rows with PyTorch's answers, and how closely this graph reproduces them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from export.verification import compared_outputs
+from serving.bundle import GoldenRow, plain
+from serving.tasks import Task
+from serving.tensors import Row, Tensors, sizes
+
+COUNT = 32
+# What another CPU of the same kind may add to the difference seen here.
+MARGIN = 1.5
+FLOOR = 1e-3
+
+
+def choose(task: Task, rows: Sequence[Row], encoded: Sequence[Tensors], reference: Sequence[Row]) -> list[int]:
+    """Indices of up to 32 rows that spread over the predicted labels and, within each, over the lengths."""
+    (graph,) = task.graphs.values()
+    lengths = [max(sizes(row, graph.inputs).values()) for row in encoded]
+    targets = [field.name for field in task.targets]
+    groups: dict[str, list[int]] = {}
+    for index in sorted(range(len(rows)), key=lambda i: (lengths[i], i)):
+        groups.setdefault(str([reference[index][name] for name in targets]), []).append(index)
+    share = max(1, COUNT // len(groups))
+    chosen = []
+    for key in sorted(groups):
+        members = groups[key]
+        picks = np.linspace(0, len(members) - 1, min(share, len(members))).round().astype(int)
+        chosen += [members[pick] for pick in sorted(set(picks.tolist()))]
+    return chosen[:COUNT]
+
+
+def golden_rows(task: Task, rows: Sequence[Row], reference: Sequence[Row], chosen: Sequence[int]) -> list[GoldenRow]:
+    """The chosen rows, inputs only, with the reference's answers."""
+    inputs = [field.name for field in task.inputs]
+    return [
+        GoldenRow({name: rows[i][name] for name in inputs if name in rows[i]}, plain(reference[i])) for i in chosen
+    ]
+
+
+def tolerance(
+    task: Task, answers: Sequence[Row], reference: Sequence[Row], chosen: Sequence[int]
+) -> dict[str, float]:
+    """Per output, the largest difference on the golden rows with a margin: what a load elsewhere may show."""
+    return {
+        name: max(FLOOR, MARGIN * max(_difference(answers[i][name], reference[i][name]) for i in chosen))
+        for name in compared_outputs(task)
+    }
+
+
+def _difference(found: object, wanted: object) -> float:
+    return float(np.max(np.abs(np.asarray(found, np.float64) - np.asarray(wanted, np.float64)), initial=0.0))

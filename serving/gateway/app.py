@@ -1,0 +1,138 @@
+"""The HTTP application: FastAPI for management, docs and metrics; the hot routes as plain ASGI in front of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from serving import errors
+from serving.bundle import plain
+from serving.gateway.http_errors import described
+from serving.gateway.http_v2 import HotRoutes
+from serving.gateway.openapi import HOT_PATHS
+from serving.gateway.v2 import Inference
+from serving.metrics import Metrics
+
+DESCRIPTION = """Verified models over REST. The same models answer gRPC (`inference.GRPCInferenceService`).
+
+* `POST /v1/models/{name}:predict`: rows as JSON, for people and browsers.
+* `/v2/...`: KServe v2 (Open Inference Protocol), as `tritonclient` speaks it, JSON or binary tensors."""
+
+
+def build_app(inference: Inference, metrics: Metrics, max_body: int) -> HotRoutes:
+    """The ASGI application of a server."""
+    app = FastAPI(title="downstream", description=DESCRIPTION, version=inference.server_metadata()["version"])
+    _add_health(app, inference)
+    _add_metadata(app, inference)
+    _add_repository(app, inference)
+    _add_metrics(app, inference, metrics)
+    _add_errors(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return HotRoutes(inference, max_body, app)
+
+
+def _add_health(app: FastAPI, inference: Inference) -> None:
+    @app.get("/v2/health/live", tags=["health"], summary="The process answers")
+    async def live() -> Response:
+        return Response()
+
+    @app.get("/v2/health/ready", tags=["health"], summary="Every model has proved itself and answers")
+    async def ready() -> Response:
+        if inference.ready():
+            return Response()
+        waiting = [f"{e.name}: {e.reason or e.state}" for e in inference.repository.index() if e.state != "READY"]
+        reason = "stopping" if inference.stopping else "; ".join(waiting) or "no model is loaded"
+        raise errors.NotReady(f"Server not ready: {reason}")
+
+    @app.get("/v2/models/{model}/ready", tags=["health"], summary="The model answers")
+    @app.get("/v2/models/{model}/versions/{version}/ready", tags=["health"], summary="The model version answers")
+    async def model_ready(model: str, version: str = "") -> Response:
+        if not inference.model_ready(model, version):
+            raise errors.NotReady("Model version not ready")
+        return Response()
+
+
+def _add_metadata(app: FastAPI, inference: Inference) -> None:
+    @app.get("/v2", tags=["metadata"], summary="Name, version and extensions of the server")
+    async def server() -> dict[str, Any]:
+        return inference.server_metadata()
+
+    @app.get("/v2/models/{model}", tags=["metadata"], summary="Inputs and outputs of a model")
+    @app.get("/v2/models/{model}/versions/{version}", tags=["metadata"], summary="Inputs and outputs of a version")
+    async def model(model: str, version: str = "") -> dict[str, Any]:
+        return inference.model_metadata(model, version)
+
+    @app.get("/v1/models", tags=["metadata"], summary="The models that answer")
+    async def models() -> dict[str, list[str]]:
+        return {"models": sorted(inference.repository.engines())}
+
+    @app.get("/v1/models/{model}", tags=["metadata"], summary="What a model is: task, labels, quality, an example row")
+    async def about(model: str) -> dict[str, Any]:
+        engine = inference.repository.get(model)
+        manifest, task = engine.bundle.manifest, engine.task
+        return {
+            "name": model,
+            "ready": inference.model_ready(model),
+            "versions": inference.repository.versions(model),
+            "task": manifest.task,
+            "precision": manifest.precision,
+            "axes": {name: list(coordinates) for name, coordinates in task.axes.items()},
+            "example": plain(task.example),
+            "quality": manifest.quality,
+            "source": manifest.source,
+        }
+
+
+def _add_repository(app: FastAPI, inference: Inference) -> None:
+    @app.post("/v2/repository/index", tags=["repository"], summary="Every version, its state, and why it is not ready")
+    async def index() -> list[dict[str, str]]:
+        return [
+            {"name": e.name, "version": str(e.version), "state": e.state, "reason": e.reason}
+            for e in inference.repository.index()
+        ]
+
+
+def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics) -> None:
+    @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics")
+    async def exposition() -> Response:
+        for name, versions in inference.repository.engines().items():
+            metrics.waiting_rows.labels(name).set(sum(engine.waiting for engine in versions.values()))
+            metrics.predicted_wait.labels(name).set(max(engine.predicted_wait() for engine in versions.values()))
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_errors(app: FastAPI) -> None:
+    async def answer(request: Request, error: Exception) -> JSONResponse:
+        status, text, headers = described(error)
+        return JSONResponse({"error": text}, status, headers)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        return JSONResponse({"error": faults}, 422)
+
+    app.add_exception_handler(errors.DownstreamError, answer)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, answer)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The document of the FastAPI routes and of the hot ones, which FastAPI does not see."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        document["paths"] |= HOT_PATHS
+        app.openapi_schema = document
+    return app.openapi_schema

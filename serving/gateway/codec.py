@@ -1,0 +1,128 @@
+"""v2 tensors to bytes and back: JSON data and the raw form of the binary extension and of gRPC."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving.errors import InvalidInput
+from serving.tensors import NUMPY_TYPES, Array
+
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named v2 tensor; ``array`` has the wire shape, BYTES as objects (``bytes`` or ``str``)."""
+
+    name: str
+    datatype: str
+    array: Array
+
+
+def from_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tensor:
+    """A tensor of JSON data, flat or nested, row-major. Raises InvalidInput that names the input."""
+    kind = _numpy_type(name, datatype)
+    if datatype == "FP16":
+        raise InvalidInput(f"input '{name}': FP16 has no JSON form; send it as binary data")
+    try:
+        values = list(_flattened(data))
+        if datatype == "BYTES":
+            flat = np.empty(len(values), object)
+            flat[:] = [_text(value) for value in values]
+        else:
+            if kind is np.bool_ and not all(isinstance(value, bool) for value in values):
+                raise ValueError("BOOL data must be true or false")
+            flat = np.array(values, dtype=kind)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidInput(f"input '{name}': data is not {datatype}: {error}") from None
+    return Tensor(name, datatype, _reshaped(name, flat, shape))
+
+
+def from_raw(name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview) -> Tensor:
+    """A tensor of raw bytes: little-endian, row-major; BYTES elements are each preceded by a uint32 length.
+
+    Raises InvalidInput when there are too few or too many bytes.
+    """
+    kind = _numpy_type(name, datatype)
+    if datatype == "BYTES":
+        elements = _split(name, data)
+        flat = np.empty(len(elements), object)
+        flat[:] = elements
+    else:
+        size = np.dtype(kind).itemsize
+        if len(data) % size:
+            raise InvalidInput(f"input '{name}': {len(data)} bytes are no whole number of {datatype} elements")
+        flat = np.frombuffer(data, np.dtype(kind).newbyteorder("<"))
+    return Tensor(name, datatype, _reshaped(name, flat, shape))
+
+
+def to_json(tensor: Tensor) -> list[Any]:
+    """The data as a flat JSON list; BYTES must be UTF-8. NaN and infinities become null, as JSON has none."""
+    flat = tensor.array.reshape(-1)
+    if tensor.datatype == "BYTES":
+        return [value if isinstance(value, str) else value.decode() for value in flat]
+    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+        return [value if math.isfinite(value) else None for value in flat.tolist()]
+    return flat.tolist()  # type: ignore[no-any-return]
+
+
+def to_raw(tensor: Tensor) -> bytes:
+    """The data as raw bytes, the inverse of from_raw."""
+    if tensor.datatype != "BYTES":
+        return np.ascontiguousarray(tensor.array, tensor.array.dtype.newbyteorder("<")).tobytes()
+    parts = []
+    for value in tensor.array.reshape(-1):
+        encoded = value.encode() if isinstance(value, str) else value
+        parts += [_LENGTH.pack(len(encoded)), encoded]
+    return b"".join(parts)
+
+
+def _numpy_type(name: str, datatype: str) -> type[np.generic]:
+    if datatype not in NUMPY_TYPES:
+        raise InvalidInput(f"input '{name}': unknown datatype {datatype!r}; the datatypes are {', '.join(NUMPY_TYPES)}")
+    return NUMPY_TYPES[datatype]
+
+
+def _reshaped(name: str, flat: Array, shape: Sequence[int]) -> Array:
+    if any(not isinstance(size, int) or isinstance(size, bool) or size < 0 for size in shape):
+        raise InvalidInput(f"input '{name}': shape must be a list of non-negative integers, got {list(shape)}")
+    if math.prod(shape) != len(flat):
+        raise InvalidInput(f"input '{name}': shape {list(shape)} wants {math.prod(shape)} elements, got {len(flat)}")
+    return flat.reshape(shape)
+
+
+def _split(name: str, data: bytes | memoryview) -> list[bytes]:
+    elements = []
+    position, end = 0, len(data)
+    while position < end:
+        if position + 4 > end:
+            raise InvalidInput(f"input '{name}': BYTES data ends inside a length")
+        (length,) = _LENGTH.unpack_from(data, position)
+        position += 4
+        if position + length > end:
+            raise InvalidInput(f"input '{name}': BYTES element of {length} bytes runs past the end of the data")
+        elements.append(bytes(data[position : position + length]))
+        position += length
+    return elements
+
+
+def _flattened(data: Any) -> Iterable[Any]:
+    if not isinstance(data, list):
+        raise ValueError("data must be a list")
+    for value in data:
+        if isinstance(value, list):
+            yield from _flattened(value)
+        else:
+            yield value
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"BYTES data must be texts, got {value!r}")
+    return value

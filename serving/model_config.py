@@ -1,0 +1,55 @@
+"""``config.pbtxt`` as Triton reads it: the real ModelConfig protobuf, and what this gateway honours of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from serving.errors import BundleError
+
+FILE = "config.pbtxt"
+
+
+def read(folder: Path) -> ModelConfig:
+    """The configuration of a model directory. Raises BundleError that names the line when it is not valid."""
+    path = folder / FILE
+    config = ModelConfig()
+    try:
+        text_format.Parse(path.read_text("utf-8"), config)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
+    except text_format.ParseError as error:
+        raise BundleError(f"{path}: not a Triton model configuration: {error}") from error
+    if config.name and config.name != folder.name:
+        raise BundleError(f"{path}: name is {config.name!r}, the directory {folder.name!r}; make them equal")
+    return config
+
+
+def chosen_versions(config: ModelConfig, available: list[int]) -> list[int]:
+    """The versions that ``version_policy`` wants served, of those there are; without one, the latest."""
+    policy = config.version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        return sorted(available)
+    if choice == "specific":
+        return sorted(set(available) & set(policy.specific.versions))
+    return sorted(available)[-max(1, policy.latest.num_versions) :]
+
+
+def not_honoured(config: ModelConfig) -> list[str]:
+    """What this gateway does not do of a configuration, for a warning at load."""
+    ignored = ["response_cache", "sequence_batching", "ensemble_scheduling", "model_warmup", "optimization"]
+    return [name for name in ignored if _is_set(config, name)]
+
+
+def _is_set(config: ModelConfig, name: str) -> bool:
+    value = getattr(config, name)
+    return config.HasField(name) if hasattr(value, "DESCRIPTOR") else bool(value)
+
+
+def queue_capacity(config: ModelConfig) -> int | None:
+    """Rows that may wait, if ``dynamic_batching.default_queue_policy.max_queue_size`` bounds them."""
+    size = config.dynamic_batching.default_queue_policy.max_queue_size
+    return size or None

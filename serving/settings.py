@@ -1,0 +1,102 @@
+"""How a server runs: one declaration per setting; command line over environment over file over default."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from serving.errors import InvalidInput, fault, listed
+
+PREFIX = "DOWNSTREAM_"
+
+
+def _setting(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one server process, frozen and unpacked at the door."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
+    http_port: int = _setting(8000, "port of REST, metrics and docs; 0 picks a free one")
+    grpc_port: int = _setting(8001, "port of gRPC; 0 picks a free one")
+    runners: int = _setting(0, "threads that run graphs; 0 means one per core that this process may use")
+    capacity: int = _setting(2048, "rows that may wait per model; more are refused at once")
+    max_batch_tokens: int = _setting(4096, "padded tokens of one batch")
+    max_waste: float = _setting(1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2")
+    timeout: float = _setting(30.0, "seconds until a request without a deadline of its own expires")
+    max_body: int = _setting(64 * 2**20, "bytes of one request body")
+    drain_delay: float = _setting(0.0, "seconds between SIGTERM and closing the ports, not ready but still serving")
+    drain_timeout: float = _setting(25.0, "seconds that requests in flight are given to finish")
+    log_level: str = _setting("info", "debug, info, warning or error")
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """An option for every setting, and ``--config FILE``."""
+    command.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of these settings")
+    for setting in fields(Settings):
+        command.add_argument(
+            "--" + setting.name.replace("_", "-"),
+            metavar=type(setting.default).__name__.upper(),
+            help=f"{setting.metadata['help']} (default {setting.default}; {PREFIX}{setting.name.upper()})",
+        )
+
+
+def resolve(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """The settings of a parsed command line. Raises InvalidInput that lists every wrong value and unknown key."""
+    faults: list[str] = []
+    values = _from_file(args.config, faults) if args.config else {}
+    for setting in fields(Settings):
+        variable = PREFIX + setting.name.upper()
+        for source, raw in ((variable, environ.get(variable)), (f"--{setting.name}", getattr(args, setting.name))):
+            if raw is not None:
+                values[setting.name] = (source, raw)
+    typed = {}
+    for setting in fields(Settings):
+        if setting.name in values:
+            source, raw = values[setting.name]
+            kind = type(setting.default)
+            try:
+                typed[setting.name] = kind(raw)
+            except (TypeError, ValueError):
+                faults.append(fault(source, "wrong type", raw, f"give {kind.__name__}: {setting.metadata['help']}"))
+    if faults:
+        raise InvalidInput(listed(faults))
+    return Settings(**typed)
+
+
+def _from_file(path: Path, faults: list[str]) -> dict[str, tuple[str, Any]]:
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        faults.append(f"{path}: cannot be read: {error}; give a TOML file")
+        return {}
+    known = [setting.name for setting in fields(Settings)]
+    for name in found.keys() - set(known):
+        faults.append(fault(f"{path}: {name}", "unknown setting", found[name], f"the settings are {', '.join(known)}"))
+    return {name: (f"{path}: {name}", value) for name, value in found.items() if name in known}
+
+
+def available_cores(cpu_max: str | None, affinity: Sequence[int]) -> int:
+    """Cores that this process may really use: its affinity, cut by the quota of its cgroup.
+
+    ``cpu_max`` is the content of cgroup v2's ``cpu.max`` ("quota period" in microseconds, or "max period").
+    """
+    cores = len(affinity)
+    if cpu_max and not cpu_max.startswith("max"):
+        quota, period = map(int, cpu_max.split())
+        cores = min(cores, max(1, quota // period))
+    return cores
+
+
+def read_available_cores() -> int:
+    """available_cores of this process now."""
+    path = Path("/sys/fs/cgroup/cpu.max")
+    cpu_max = path.read_text("utf-8") if path.is_file() else None
+    return available_cores(cpu_max, sorted(os.sched_getaffinity(0)))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ exit codes: 0 written, 2 wrong input, 3 a gate failed and nothing was written to
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     args = parser().parse_args(argv)
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     name = args.name or args.checkpoint.resolve().name
     try:
         bundle_writer.check_name(name)
@@ -121,7 +120,7 @@ def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
             task=checkpoint.task,
             backend=BACKEND,
             precision=args.precision,
-            graphs={graph: GRAPH_FILE for graph in task.graphs},
+            graphs=dict.fromkeys(task.graphs, GRAPH_FILE),
             tolerance=golden.tolerance(task, final.answers, reference, chosen),
             max_batch_size=args.max_batch_size,
             quality={candidate.name: candidate.summary() for candidate in evidence.candidates},
@@ -216,7 +215,7 @@ def _write_reports(output: Path, name: str, precision: str, evidence: Evidence) 
 def _source(checkpoint: Checkpoint) -> dict[str, Any]:
     kept = {key: checkpoint.manifest[key] for key in ("base_model", "data_digest", "seed", "versions")}
     weights = {n: d for n, d in checkpoint.manifest["files"].items() if n.endswith(".safetensors")}
-    exported = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    exported = datetime.now(UTC).isoformat(timespec="seconds")
     return {**kept, "weights": weights, "exported": exported}
 
 

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export import triton_config
-from serving.bundle import ASSETS, GOLDEN, MANIFEST, Bundle, GoldenRow, Manifest, digest_folder, write_golden, write_json
+from serving.bundle import (
+    ASSETS,
+    GOLDEN,
+    MANIFEST,
+    Bundle,
+    GoldenRow,
+    Manifest,
+    digest_folder,
+    write_golden,
+    write_json,
+)
 from serving.engine import Engine
 from serving.errors import InvalidInput
 from serving.settings import Settings

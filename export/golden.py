@@ -37,14 +37,10 @@ def choose(task: Task, rows: Sequence[Row], encoded: Sequence[Tensors], referenc
 def golden_rows(task: Task, rows: Sequence[Row], reference: Sequence[Row], chosen: Sequence[int]) -> list[GoldenRow]:
     """The chosen rows, inputs only, with the reference's answers."""
     inputs = [field.name for field in task.inputs]
-    return [
-        GoldenRow({name: rows[i][name] for name in inputs if name in rows[i]}, plain(reference[i])) for i in chosen
-    ]
+    return [GoldenRow({name: rows[i][name] for name in inputs if name in rows[i]}, plain(reference[i])) for i in chosen]
 
 
-def tolerance(
-    task: Task, answers: Sequence[Row], reference: Sequence[Row], chosen: Sequence[int]
-) -> dict[str, float]:
+def tolerance(task: Task, answers: Sequence[Row], reference: Sequence[Row], chosen: Sequence[int]) -> dict[str, float]:
     """Per output, the largest difference on the golden rows with a margin: what a load elsewhere may show."""
     return {
         name: max(FLOOR, MARGIN * max(_difference(answers[i][name], reference[i][name]) for i in chosen))

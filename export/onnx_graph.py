@@ -27,11 +27,9 @@ class ExportError(DownstreamError):
 
 def start(model: Path, auto_class: str, graph: Graph, example: Tensors, target: Path) -> subprocess.Popen[str]:
     """Start the exporter; ``example`` is one encoded row, resized here to two rows of unlike length."""
-    rows = [
-        {field.name: np.resize(example[field.name], length) for field in graph.inputs} for length in TRACED_LENGTHS
-    ]
+    rows = [{field.name: np.resize(example[field.name], length) for field in graph.inputs} for length in TRACED_LENGTHS]
     samples = target.with_suffix(".npz")
-    np.savez(samples, **stack(rows, graph.inputs))
+    np.savez(samples, **stack(rows, graph.inputs))  # type: ignore[arg-type]
     outputs = ",".join(field.name for field in graph.outputs)
     command = [sys.executable, "-m", "export.onnx_graph", str(model), auto_class, str(samples), outputs, str(target)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
@@ -70,13 +68,15 @@ def main(argv: Sequence[str]) -> int:
     import onnx_ir
     import torch
     import transformers
-    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     folder, auto_class, samples, outputs, target = argv
     model = getattr(transformers, auto_class).from_pretrained(folder, dtype=torch.float32).eval()
     with np.load(samples) as arrays:
         inputs = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    exported = OnnxExporter().export(model, inputs, config=OnnxConfig(dynamic=True))
+    exporter = OnnxExporter()  # type: ignore[no-untyped-call]
+    exported = exporter.export(model, inputs, config=OnnxConfig(dynamic=True))  # type: ignore[arg-type]
     produced = [value.name for value in exported.program.graph.outputs]
     missing = set(outputs.split(",")) - set(produced)
     if missing:

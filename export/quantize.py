@@ -23,9 +23,7 @@ def dynamic_int8(source: Path, target: Path) -> None:
     kept = [info for info in model.graph.value_info if info.name not in weights]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
-    quantize_dynamic(
-        model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True
-    )
+    quantize_dynamic(model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True)
 
 
 def integer_products(path: Path) -> tuple[int, int]:

@@ -57,7 +57,7 @@ keys of a recipe:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     args = parser().parse_intermixed_args(argv)
-    disable_progress_bar()  # of loading and saving weights: seconds, in the middle of our own bars
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # of loading and saving weights: seconds, in the middle of our own bars
     try:
         return finetune(args.recipe, args.overrides, resume=args.resume, overwrite=args.overwrite)
     except (RecipeError, DownstreamError) as error:
@@ -102,7 +102,7 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     _write_rows(folder / checkpoint.EVALUATION, encoded["validation"].rows)
     report.write(folder / checkpoint.REPORT, recipe, task, metrics, encoded, predicted)
     source = {"base_model": recipe.model.base or "scratch", "data_digest": splits.digest()}
-    checkpoint.finish(folder, recipe, trainer.model, source)
+    checkpoint.finish(folder, recipe, trainer.network, source)
     print(_closing(folder, metrics))
     return 0
 
@@ -142,7 +142,7 @@ def _score(
         rows = encoded[name]
         if len(rows):
             with tqdm(total=len(rows), desc=f"scoring {name}", unit="row", leave=False) as bar:
-                predicted[name] = predict(trainer.model, task, rows.encoded, bar.update)
+                predicted[name] = predict(trainer.network, task, rows.encoded, bar.update)
             metrics[name] = task.score(predicted[name], rows.rows)
     return metrics, predicted
 

@@ -33,7 +33,9 @@ def check_base(recipe: Recipe, faults: Faults) -> Path | None:
         faults.add("recipe", str(error))
         return None
     if bound is not None and recipe.max_length > bound:
-        faults.add("recipe", f"max_length: the base has {bound} positions, got {recipe.max_length}; give at most {bound}")
+        faults.add(
+            "recipe", f"max_length: the base has {bound} positions, got {recipe.max_length}; give at most {bound}"
+        )
     return folder
 
 
@@ -52,7 +54,7 @@ def write(
     else:
         tokenizer = _train_tokenizer(recipe, task, examples, cleaning)
         tokenizer.save(str(assets / TOKENIZER))
-        pad_id = tokenizer.token_to_id(PAD)
+        pad_id = tokenizer.token_to_id(PAD) or 0
         config = read_config(recipe, None, tokenizer.get_vocab_size(), pad_id)
         taken = forward_parameters(task, config)
         arrays = tuple(name for name in ARRAYS if name in taken)
@@ -60,9 +62,7 @@ def write(
     return config
 
 
-def _train_tokenizer(
-    recipe: Recipe, task: type[Task], examples: Sequence[Example], cleaning: Cleaning
-) -> Tokenizer:
+def _train_tokenizer(recipe: Recipe, task: type[Task], examples: Sequence[Example], cleaning: Cleaning) -> Tokenizer:
     assert recipe.tokenizer is not None
     texts = (
         cleaning(example.row[field.name])

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
@@ -66,7 +66,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
 def read_config(recipe: Recipe, folder: Path | None, vocabulary: int, pad_id: int) -> PreTrainedConfig:
     """The configuration of the base, or of a model from scratch with ``vocabulary`` tokens."""
     if folder is not None:
-        return AutoConfig.from_pretrained(folder)
+        return cast(PreTrainedConfig, AutoConfig.from_pretrained(folder))
     assert recipe.model.scratch is not None
     return _scratch_config(recipe.model.scratch, recipe.max_length, vocabulary, pad_id)
 

@@ -51,7 +51,9 @@ class LengthBatches:
         batch: list[int] = []
         for index in order:
             longest = self._longest[self._classes[index]]
-            full = len(batch) == self._rows if self._rows else batch and (len(batch) + 1) * longest > (self._tokens or 0)
+            full = (
+                len(batch) == self._rows if self._rows else batch and (len(batch) + 1) * longest > (self._tokens or 0)
+            )
             if full:
                 yield batch
                 batch = []

@@ -118,7 +118,9 @@ class _Reader:
         known = [field.name for field in self.fields]
         for name in self.data.columns:
             if name not in known:
-                self.faults.add(f"data.columns.{name}", f"the task has no such field; its fields are {', '.join(known)}")
+                self.faults.add(
+                    f"data.columns.{name}", f"the task has no such field; its fields are {', '.join(known)}"
+                )
 
     def read(self, split: str, source: str | list[str]) -> list[Example]:
         before = len(self.faults)

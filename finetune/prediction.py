@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -14,7 +15,7 @@ TOKENS_PER_BATCH = 4096
 
 
 def predict(
-    model: PreTrainedModel, task: Task, encoded: Sequence[Tensors], progress: Callable[[int], None] = lambda rows: None
+    model: PreTrainedModel, task: Task, encoded: Sequence[Tensors], progress: Callable[[int], Any] = lambda rows: None
 ) -> list[Row]:
     """The decoded answers of a one-graph model, in the order of the rows, batched by like length.
 
@@ -25,7 +26,7 @@ def predict(
     order = sorted(range(len(encoded)), key=lambda index: sum(axes[index].values()))
     answers: list[Row] = [{}] * len(encoded)
     was_training = model.training
-    model.eval()
+    model.train(False)
     with torch.inference_mode():
         for indices in _batches(order, [sum(own.values()) for own in axes]):
             batch = stack([encoded[index] for index in indices], graph.inputs)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class ProgressBar(TrainerCallback):  # type: ignore[misc]
+class ProgressBar(TrainerCallback):
     """A bar over all optimizer steps; evaluations are printed above it as they come."""
 
     def __init__(self) -> None:
@@ -17,9 +17,7 @@ class ProgressBar(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="training", unit="step"
-        )
+        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)

@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads 5e-5 as a text; everybody who writes it in a recipe means the number."""
 
 
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 

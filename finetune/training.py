@@ -45,7 +45,7 @@ class EncodedRows(torch.utils.data.Dataset[Tensors]):
         return self.arrays[index]
 
 
-class Interruption(TrainerCallback):  # type: ignore[misc]
+class Interruption(TrainerCallback):
     """Turns Ctrl-C and SIGTERM into a resumable checkpoint at the end of the running step; scores the last step."""
 
     def __init__(self) -> None:
@@ -77,18 +77,21 @@ class Interruption(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class TaskTrainer(Trainer):  # type: ignore[misc]
+class TaskTrainer(Trainer):
     """A Trainer whose batches are of like length and whose evaluation is the task's own decode and score."""
 
     def __init__(self, task: Task, recipe: Recipe, model: PreTrainedModel, **kwargs: Any) -> None:
         super().__init__(model=model, **kwargs)
         self.task, self.recipe = task, recipe
+        self.rows: EncodedRows = kwargs["train_dataset"]
+        self.validation: EncodedRows = kwargs["eval_dataset"]
+        self.network = model
 
     def get_train_dataloader(self) -> DataLoader[Tensors]:
         """Length-grouped batches; accelerate shards them over processes."""
-        batches = length_batches(self.recipe, self.task, self.train_dataset)
+        batches = length_batches(self.recipe, self.task, self.rows)
         return self.accelerator.prepare(  # type: ignore[no-any-return]
-            DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self._collate)
+            DataLoader(self.rows, batch_sampler=batches, collate_fn=self._collate)
         )
 
     def _collate(self, rows: Sequence[Tensors]) -> dict[str, torch.Tensor]:
@@ -100,9 +103,8 @@ class TaskTrainer(Trainer):  # type: ignore[misc]
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """The task's scalar metrics over the validation rows, and nothing gathered but the decoded answers."""
-        rows: EncodedRows = self.eval_dataset
-        predicted = predict(self.model, self.task, rows.encoded)
-        scores = self.task.score(predicted, rows.rows)
+        predicted = predict(self.network, self.task, self.validation.encoded)
+        scores = self.task.score(predicted, self.validation.rows)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items() if isinstance(value, float)}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

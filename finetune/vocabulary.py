@@ -51,8 +51,6 @@ def _model(vocabulary: Vocabulary) -> tuple[Tokenizer, trainers.Trainer]:
     tokenizer.pre_tokenizer = (
         pre_tokenizers.BertPreTokenizer()
         if vocabulary.kind == "word"
-        else pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
-        )
+        else pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")])
     )
     return tokenizer, trainers.WordLevelTrainer(vocab_size=size, special_tokens=special, show_progress=False)

@@ -31,7 +31,7 @@ class Manifest:
     """What a version directory says about itself.
 
     ``graphs`` maps the task's graph names to files. ``tolerance`` bounds, per output field, the largest absolute
-    difference of a golden answer; it was agreed at export for this precision. ``quality`` and ``source`` are for people.
+    difference of a golden answer, as agreed at export. ``quality`` and ``source`` are for people.
     """
 
     name: str
@@ -129,14 +129,14 @@ def differences(answer: Row, golden: Row, tolerance: Mapping[str, float]) -> lis
 
 def plain(row: Row) -> dict[str, Any]:
     """A row with arrays and numpy scalars as JSON has them."""
-    return {name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()}
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value for name, value in row.items()
+    }
 
 
 def digest_folder(folder: Path) -> dict[str, str]:
     """``sha256:...`` of every file below a folder, by relative path."""
-    return {
-        path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def verify_digests(folder: Path, files: Mapping[str, str]) -> None:

@@ -122,7 +122,9 @@ class Repository:
         self._metrics.quarantined.labels(name, str(version)).inc()
         serving = version in self._engines.get(name, {})
         state = "READY" if serving else "UNAVAILABLE"
-        self._note(Entry(name, version, state, f"the files on disk are quarantined: {error}" if serving else str(error)))
+        self._note(
+            Entry(name, version, state, f"the files on disk are quarantined: {error}" if serving else str(error))
+        )
 
     def _swap(self, name: str, fresh: dict[int, Engine], *, keep_old: bool) -> None:
         old = self._engines.get(name, {})
@@ -161,7 +163,9 @@ class Repository:
         known = [e for e in self._index.values() if e.name == name and (not version or str(e.version) == version)]
         if known:
             newest = max(known, key=lambda entry: entry.version)
-            raise NotReady(f"Request for model '{name}' version {newest.version} is not ready: {newest.reason or 'loading'}")
+            raise NotReady(
+                f"Request for model '{name}' version {newest.version} is not ready: {newest.reason or 'loading'}"
+            )
         if version and any(entry.name == name for entry in self._index.values()):
             raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
         raise NotFound(f"Request for unknown model: '{name}' is not found")

@@ -61,7 +61,7 @@ def resolve(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     for setting in fields(Settings):
         if setting.name in values:
             source, raw = values[setting.name]
-            kind = type(setting.default)
+            kind: type = type(setting.default)
             try:
                 typed[setting.name] = kind(raw)
             except (TypeError, ValueError):

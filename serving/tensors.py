@@ -140,7 +140,7 @@ def stack(rows: Sequence[Tensors], fields: Sequence[Field]) -> dict[str, Array]:
         longest = np.max([array.shape for array in arrays], axis=0)
         padded = np.full((len(arrays), *longest), field.pad, dtype=first.dtype)
         for index, array in enumerate(arrays):
-            padded[(index, *map(slice, array.shape))] = array
+            padded[index][tuple(slice(size) for size in array.shape)] = array
         batch[field.name] = padded
     return batch
 

@@ -130,9 +130,7 @@ def _add_errors(app: FastAPI) -> None:
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The document of the FastAPI routes and of the hot ones, which FastAPI does not see."""
     if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         document["paths"] |= HOT_PATHS
         app.openapi_schema = document
     return app.openapi_schema

@@ -69,7 +69,7 @@ def to_json(tensor: Tensor) -> list[Any]:
         return [value if isinstance(value, str) else value.decode() for value in flat]
     if flat.dtype.kind == "f" and not np.isfinite(flat).all():
         return [value if math.isfinite(value) else None for value in flat.tolist()]
-    return flat.tolist()  # type: ignore[no-any-return]
+    return flat.tolist()
 
 
 def to_raw(tensor: Tensor) -> bytes:

@@ -101,9 +101,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         response = pb.RepositoryIndexResponse()
         for entry in self._inference.repository.index():
             if entry.state == "READY" or not request.ready:
-                response.models.add(
-                    name=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason
-                )
+                response.models.add(name=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason)
         return response
 
     @_answered

@@ -44,9 +44,7 @@ class HotRoutes:
                     return
         await self._rest(scope, receive, send)
 
-    async def _respond(
-        self, handle: Any, model: str, version: str, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _respond(self, handle: Any, model: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         try:
             body = await read_body(receive, headers, self._max_body)
@@ -55,7 +53,7 @@ class HotRoutes:
             answer = await _unless_gone(handle(model, version, headers, body), receive)
             if answer is None:
                 return
-            status, extra, content = 200, *answer
+            status, (extra, content) = 200, answer
         except Exception as error:
             status, text, more = described(error)
             extra = {"content-type": "application/json", **more}
@@ -92,7 +90,9 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes | N
     """The whole request body, or None when the client left. Raises BodyTooLarge beyond ``limit`` bytes."""
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced) > limit:
-        raise BodyTooLarge(f"the request body has {int(announced)} bytes, the limit is {limit}; send fewer rows at once")
+        raise BodyTooLarge(
+            f"the request body has {int(announced)} bytes, the limit is {limit}; send fewer rows at once"
+        )
     parts: list[bytes] = []
     size = 0
     while True:
@@ -140,7 +140,9 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes) -> tupl
             inputs.append(codec.from_json(name, datatype, shape, item.get("data")))
             continue
         if not isinstance(size, int) or size < 0 or position + size > len(body):
-            raise InvalidInput(f"input '{name}': binary_data_size {size!r} is more than the {len(body) - position} left")
+            raise InvalidInput(
+                f"input '{name}': binary_data_size {size!r} is more than the {len(body) - position} left"
+            )
         inputs.append(codec.from_raw(name, datatype, shape, memoryview(body)[position : position + size]))
         position += size
     if position != len(body):
@@ -149,7 +151,9 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes) -> tupl
     names = [_named(item) for item in asked]
     default = bool(parameters.get("binary_data_output", False))
     binary = {
-        name for name, item in zip(names, asked, strict=True) if _mapping(item, "parameters").get("binary_data", default)
+        name
+        for name, item in zip(names, asked, strict=True)
+        if _mapping(item, "parameters").get("binary_data", default)
     }
     identifier = message.get("id", "")
     if not isinstance(identifier, str):
@@ -196,7 +200,9 @@ def _json_length(headers: Headers, body: bytes) -> int:
     if value is None:
         return len(body)
     if not value.isdigit() or int(value) > len(body):
-        raise InvalidInput(f"Inference-Header-Content-Length {value!r} is no length within the body of {len(body)} bytes")
+        raise InvalidInput(
+            f"Inference-Header-Content-Length {value!r} is no length within the body of {len(body)} bytes"
+        )
     return int(value)
 
 
@@ -243,5 +249,7 @@ def _named(item: Mapping[str, Any]) -> str:
 def _described(item: Mapping[str, Any]) -> tuple[str, str, list[int]]:
     name, datatype, shape = _named(item), item.get("datatype"), item.get("shape")
     if not isinstance(datatype, str) or not isinstance(shape, list):
-        raise InvalidInput(f"input '{name}': needs a datatype (text) and a shape (list), got {datatype!r} and {shape!r}")
+        raise InvalidInput(
+            f"input '{name}': needs a datatype (text) and a shape (list), got {datatype!r} and {shape!r}"
+        )
     return name, datatype, shape

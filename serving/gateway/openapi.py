@@ -23,9 +23,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 def _responses(success: dict[str, Any]) -> dict[str, Any]:
     failed = _content(_object(error={"type": "string"}))
-    return {"200": success} | {
-        status: {"description": text, "content": failed} for status, text in _ERRORS.items()
-    }
+    return {"200": success} | {status: {"description": text, "content": failed} for status, text in _ERRORS.items()}
 
 
 def _post(summary: str, body: dict[str, Any], success: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:

@@ -100,9 +100,7 @@ class Inference:
         outputs = [_gathered(item, [answer[item.name] for answer in answers]) for item in wanted]
         return InferResponse(request.model, str(manifest.version), request.id, outputs)
 
-    async def answer(
-        self, engine: Engine, rows: Sequence[Row], timeout: float | None, protocol: str
-    ) -> list[Any]:
+    async def answer(self, engine: Engine, rows: Sequence[Row], timeout: float | None, protocol: str) -> list[Any]:
         """Each row's answer, or the exception that it raised, in order; counted in the metrics."""
         begun = time.perf_counter()
         model = engine.bundle.manifest.name
@@ -146,8 +144,7 @@ def _wanted(request: InferRequest, task: Task) -> list[Field]:
     for name in request.outputs:
         if name not in fields:
             raise InvalidInput(
-                f"unexpected inference output '{name}' for model '{request.model}'; "
-                f"the outputs are {', '.join(fields)}"
+                f"unexpected inference output '{name}' for model '{request.model}'; the outputs are {', '.join(fields)}"
             )
     return [fields[name] for name in request.outputs] or list(task.outputs)
 
@@ -179,7 +176,9 @@ def _rows(request: InferRequest, engine: Engine) -> list[dict[str, Any]]:
     (count,) = counts
     bound = engine.bundle.manifest.max_batch_size
     if not 1 <= count <= max(1, bound):
-        raise InvalidInput(f"inference request batch-size must be <= {bound} for '{model}', and at least 1, got {count}")
+        raise InvalidInput(
+            f"inference request batch-size must be <= {bound} for '{model}', and at least 1, got {count}"
+        )
     return [{name: _cell(tensor, fields[name], index) for name, tensor in given.items()} for index in range(count)]
 
 
@@ -194,7 +193,9 @@ def _check_tensor(tensor: Tensor, item: Field, task: Task, model: str) -> None:
     fits = len(found) == len(wanted) and all(w in (-1, f) for f, w in zip(found, wanted, strict=True))
     # A column of scalars may come without its trailing 1: that is how people write it.
     if not fits and not (not item.shape and len(found) == 1):
-        raise InvalidInput(f"unexpected shape for input '{tensor.name}' for model '{model}'. Expected {wanted}, got {found}")
+        raise InvalidInput(
+            f"unexpected shape for input '{tensor.name}' for model '{model}'. Expected {wanted}, got {found}"
+        )
 
 
 def _cell(tensor: Tensor, item: Field, index: int) -> Any:

@@ -80,7 +80,9 @@ class TextClassification:
 
     def label(self, row: Row) -> Tensors:
         if row["label"] not in self._index:
-            raise InvalidInput(fault("label", "unknown label", row["label"], f"the labels are {', '.join(self.labels)}"))
+            raise InvalidInput(
+                fault("label", "unknown label", row["label"], f"the labels are {', '.join(self.labels)}")
+            )
         return {"labels": np.array(self._index[row["label"]], np.int64)}
 
     def score(self, predicted: Sequence[Row], expected: Sequence[Row]) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+# Two words for a fresh machine: `make demo` runs the whole line once, `make test` installs everything and tests it.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+
+.PHONY: demo test test-full check bench clean help
+
+help:                       ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+# A stamp per extra: installed again only when the pins or the declared dependencies change.
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing downstream[$*] into $(VENV) (pins: constraints.txt); the first time takes minutes"
+	$(PIP) install --progress-bar off -q -c constraints.txt -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed-demo          ## fine-tune, export, serve, ask and load-test on generated tickets; ONCE=1 ends
+	$(BIN)/downstream demo $(if $(ONCE),--once)
+
+test: $(VENV)/.installed-dev           ## all tests that fit in a few minutes
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(VENV)/.installed-dev      ## every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev          ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+bench: $(VENV)/.installed-dev          ## requests/s: bare session, gateway over HTTP and gRPC, plain FastAPI
+	$(BIN)/python -m loadtest.bench
+
+clean:                      ## remove everything that was installed or built
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

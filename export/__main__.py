@@ -140,7 +140,7 @@ def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
 def _validation_rows(checkpoint: Checkpoint, limit: int) -> list[dict[str, Any]]:
     rows = checkpoint.validation()
     if len(rows) > limit:
-        rows = random.Random(0).sample(rows, limit)  # noqa: S311
+        rows = random.Random(0).sample(rows, limit)
     return rows
 
 

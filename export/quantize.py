@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import onnx
@@ -23,7 +24,14 @@ def dynamic_int8(source: Path, target: Path) -> None:
     kept = [info for info in model.graph.value_info if info.name not in weights]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
-    quantize_dynamic(model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True)
+    # Its advice to pre-process is for graphs of the old exporter; this one knows its shapes.
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(
+            model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True
+        )
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def integer_products(path: Path) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from serving.gateway.v2 import wire_shape
 from serving.tasks import Task
 from serving.tensors import Field
 
@@ -19,10 +18,10 @@ def text(name: str, task: Task, max_batch_size: int) -> str:
     config = pb.ModelConfig(name=name, backend=BACKEND, max_batch_size=max_batch_size)
     for field in task.inputs:
         config.input.add(
-            name=field.name, data_type=_data_type(field), dims=wire_shape(field, task), optional=field.optional
+            name=field.name, data_type=_data_type(field), dims=field.dims(task.axes), optional=field.optional
         )
     for field in task.outputs:
-        config.output.add(name=field.name, data_type=_data_type(field), dims=wire_shape(field, task))
+        config.output.add(name=field.name, data_type=_data_type(field), dims=field.dims(task.axes))
     config.dynamic_batching.SetInParent()
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=1)
     config.version_policy.latest.num_versions = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from finetune import assets, checkpoint, dataset, recipe_file, report
@@ -21,7 +21,7 @@ from finetune.prediction import predict
 from finetune.progress import ProgressBar
 from finetune.recipe import Recipe
 from finetune.sources import Example
-from finetune.training import EncodedRows, Interruption, TaskTrainer, build_trainer, training_log
+from finetune.training import EncodedRows, Interruption, build_trainer, resolve_precision, training_log
 from serving.bundle import write_json
 from serving.errors import DownstreamError
 from serving.tasks import Task, find
@@ -92,17 +92,20 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
         print(f"interrupted at step {trainer.state.global_step}; continue with the same command and --resume")
         return INTERRUPTED
 
-    metrics, predicted = _score(trainer, task, encoded)
+    # Without accelerate's autocast: what is scored is what is saved and exported, in fp32.
+    model = trainer.accelerator.unwrap_model(trainer.network, keep_fp32_wrapper=False)
+    metrics, predicted = _score(model, task, encoded)
     metrics["training"] = {
         "seconds": round(time.time() - started, 1),
         "steps": trainer.state.global_step,
+        "precision": resolve_precision(recipe.training.precision),
         **training_log(trainer.state.log_history),
     }
     write_json(folder / checkpoint.METRICS, metrics)
     _write_rows(folder / checkpoint.EVALUATION, encoded["validation"].rows)
     report.write(folder / checkpoint.REPORT, recipe, task, metrics, encoded, predicted)
     source = {"base_model": recipe.model.base or "scratch", "data_digest": splits.digest()}
-    checkpoint.finish(folder, recipe, trainer.network, source)
+    checkpoint.finish(folder, recipe, model, source)
     print(_closing(folder, metrics))
     return 0
 
@@ -134,7 +137,7 @@ def _encode(task: Task, examples: Sequence[Example], name: str) -> EncodedRows:
 
 
 def _score(
-    trainer: TaskTrainer, task: Task, encoded: dict[str, EncodedRows]
+    model: PreTrainedModel, task: Task, encoded: dict[str, EncodedRows]
 ) -> tuple[dict[str, Any], dict[str, list[Row]]]:
     metrics: dict[str, Any] = {}
     predicted: dict[str, list[Row]] = {}
@@ -142,7 +145,7 @@ def _score(
         rows = encoded[name]
         if len(rows):
             with tqdm(total=len(rows), desc=f"scoring {name}", unit="row", leave=False) as bar:
-                predicted[name] = predict(trainer.network, task, rows.encoded, bar.update)
+                predicted[name] = predict(model, task, rows.encoded, bar.update)
             metrics[name] = task.score(predicted[name], rows.rows)
     return metrics, predicted
 

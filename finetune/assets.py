@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
@@ -24,6 +25,8 @@ ARRAYS = ("input_ids", "token_type_ids", "attention_mask")
 
 def check_base(recipe: Recipe, faults: Faults) -> Path | None:
     """The folder of the pretrained base (None from scratch); what does not fit the recipe goes to ``faults``."""
+    if recipe.training.precision == "fp16" and not torch.accelerator.is_available():
+        faults.add("recipe", "training.precision: fp16 needs a GPU; use bf16, fp32 or auto")
     if recipe.model.scratch is not None:
         return None
     try:

@@ -96,7 +96,9 @@ class Training(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto is bf16 where the device computes it natively, else fp32; weights stay fp32"
+    )
     evaluations: PositiveInt = Field(1, description="evaluations (and resumable checkpoints) per epoch")
     patience: PositiveInt | None = Field(None, description="stop after this many evaluations without a better score")
 

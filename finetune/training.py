@@ -149,9 +149,19 @@ def build_trainer(
     return trainer
 
 
+def resolve_precision(wanted: str) -> str:
+    """``auto`` becomes bf16 where the device computes it natively: emulated, it is slower than fp32."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
 def _arguments(recipe: Recipe, folder: Path, steps_per_epoch: int, metric: str) -> TrainingArguments:
     """The recipe in the words of transformers; everything it does not name is off."""
     training = recipe.training
+    precision = resolve_precision(training.precision)
     every = -(-steps_per_epoch // training.evaluations)
     return TrainingArguments(
         output_dir=str(folder),
@@ -163,8 +173,8 @@ def _arguments(recipe: Recipe, folder: Path, steps_per_epoch: int, metric: str) 
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         label_smoothing_factor=training.label_smoothing,
-        bf16=training.precision == "bf16",
-        fp16=training.precision == "fp16",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         seed=recipe.seed,
         data_seed=recipe.seed,
         eval_strategy="steps",

@@ -1,0 +1,1 @@
+"""A running server to a report on latency and throughput."""

@@ -11,7 +11,7 @@ def poisson(rate: float, seed: int) -> Iterator[float]:
 
     Independent users together make such arrivals; evenly spaced ones would hide the queue that bursts cause.
     """
-    draw = random.Random(seed)  # noqa: S311 - a load, not a secret
+    draw = random.Random(seed)
     at = 0.0
     while True:
         at += draw.expovariate(rate)

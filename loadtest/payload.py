@@ -58,7 +58,7 @@ def sentences(columns: Sequence[Column], seed: int) -> list[Row]:
     ``text_pair`` is left out, for it is optional in every task of ours. Raises CannotStart where an input is
     not BYTES, for no made-up array is known to be valid.
     """
-    draw = random.Random(seed)  # noqa: S311 - a load, not a secret
+    draw = random.Random(seed)
     other = [f"{one.name} ({one.dtype} {list(one.shape)})" for one in columns if one.dtype != "BYTES"]
     if other or not columns:
         raise CannotStart(f"no rows can be made up for {', '.join(other) or 'no inputs'}; give them with --input")
@@ -78,7 +78,7 @@ def batches(rows: Sequence[Row], columns: Sequence[Column], size: int, seed: int
     """
     order = list(rows)
     # A file is often sorted, by label or by length; a server must not see that order as traffic.
-    random.Random(seed).shuffle(order)  # noqa: S311 - a load, not a secret
+    random.Random(seed).shuffle(order)
     filled = [order[index % len(order)] for index in range(-(-len(order) // size) * size)]
     return [_stacked(filled[start : start + size], columns) for start in range(0, len(filled), size)]
 

@@ -1,0 +1,1 @@
+"""Self-contained HTML reports, shared by the stages that write one."""

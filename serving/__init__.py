@@ -1,0 +1,1 @@
+"""Bundle to answers; imports none of the other stages, nor what they train with."""

@@ -79,8 +79,9 @@ class Bundle:
 
     def golden(self) -> list[GoldenRow]:
         """The rows that were answered by the PyTorch checkpoint at export."""
-        lines = (self.folder / GOLDEN).read_text("utf-8").splitlines()
-        return [GoldenRow(**json.loads(line)) for line in lines]
+        # Line by line from the file: str.splitlines would also cut at the U+0085 and U+2028 that a text may hold.
+        with (self.folder / GOLDEN).open(encoding="utf-8") as lines:
+            return [GoldenRow(**json.loads(line)) for line in lines]
 
 
 @dataclass(frozen=True)

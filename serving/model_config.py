@@ -20,7 +20,7 @@ def read(folder: Path) -> ModelConfig:
         text_format.Parse(path.read_text("utf-8"), config)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
-    except text_format.ParseError as error:
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not a Triton model configuration: {error}") from error
     if config.name and config.name != folder.name:
         raise BundleError(f"{path}: name is {config.name!r}, the directory {folder.name!r}; make them equal")

@@ -128,12 +128,17 @@ class Repository:
 
     def _swap(self, name: str, fresh: dict[int, Engine], *, keep_old: bool) -> None:
         old = self._engines.get(name, {})
-        self._engines[name] = {**old, **fresh} if keep_old else fresh
+        now = {**old, **fresh} if keep_old else fresh
+        # A model without a version that answers is not among the engines: readiness and metrics go by that.
+        if now:
+            self._engines[name] = now
+        else:
+            self._engines.pop(name, None)
         for version in fresh:
             self._note(Entry(name, version, "READY"))
             self._metrics.ready.labels(name, str(version)).set(1)
         for version, engine in old.items():
-            if self._engines[name].get(version) is not engine:
+            if now.get(version) is not engine:
                 if version not in fresh:
                     self._note(Entry(name, version, "UNAVAILABLE", UNLOADED))
                     self._metrics.ready.labels(name, str(version)).set(0)
@@ -145,7 +150,6 @@ class Repository:
             if name not in self._engines:
                 raise NotFound(f"Request for unknown model: '{name}' is not found")
             self._swap(name, {}, keep_old=False)
-            del self._engines[name]
 
     def close(self) -> None:
         """Unload everything."""
@@ -158,15 +162,16 @@ class Repository:
         if versions:
             if not version:
                 return versions[max(versions)]
-            if version.isdigit() and int(version) in versions:
+            if version in map(str, versions):
                 return versions[int(version)]
-        known = [e for e in self._index.values() if e.name == name and (not version or str(e.version) == version)]
+        index = list(self._index.values())
+        known = [e for e in index if e.name == name and (not version or str(e.version) == version)]
         if known:
             newest = max(known, key=lambda entry: entry.version)
             raise NotReady(
                 f"Request for model '{name}' version {newest.version} is not ready: {newest.reason or 'loading'}"
             )
-        if version and any(entry.name == name for entry in self._index.values()):
+        if version and any(entry.name == name for entry in index):
             raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
         raise NotFound(f"Request for unknown model: '{name}' is not found")
 
@@ -176,7 +181,7 @@ class Repository:
 
     def engines(self) -> dict[str, dict[int, Engine]]:
         """All engines that serve now, by name and version."""
-        return {name: dict(versions) for name, versions in self._engines.items()}
+        return {name: dict(versions) for name, versions in list(self._engines.items())}
 
     def index(self) -> list[Entry]:
         """Every version that was ever tried since the start, in order."""
@@ -185,7 +190,7 @@ class Repository:
     @property
     def ready(self) -> bool:
         """Whether loading is over, and every model that was not unloaded on purpose has a version that answers."""
-        wanted = {entry.name for entry in self._index.values() if entry.reason != UNLOADED}
+        wanted = {entry.name for entry in list(self._index.values()) if entry.reason != UNLOADED}
         return self.loaded and bool(self._engines) and wanted <= self._engines.keys()
 
     def _note(self, entry: Entry) -> None:

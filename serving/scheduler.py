@@ -230,6 +230,8 @@ class Scheduler:
         begun = self._clock()
         try:
             answers = self._run([entry.payload for entry in entries])
+            if len(answers) != len(entries):
+                raise RuntimeError(f"the run gave {len(answers)} answers for {len(entries)} rows")
         except Exception as error:
             if len(entries) == 1:
                 entries[0].future.set_exception(error)

@@ -6,7 +6,8 @@ import argparse
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from serving.errors import InvalidInput, fault, listed
 PREFIX = "DOWNSTREAM_"
 
 
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def _setting(default: Any, help: str, least: float = 0, most: float = inf, choices: Sequence[str] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "least": least, "most": most, "choices": choices})
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,17 @@ class Settings:
     """The settings of one server process, frozen and unpacked at the door."""
 
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
-    http_port: int = _setting(8000, "port of REST, metrics and docs; 0 picks a free one")
-    grpc_port: int = _setting(8001, "port of gRPC; 0 picks a free one")
+    http_port: int = _setting(8000, "port of REST, metrics and docs; 0 picks a free one", most=65535)
+    grpc_port: int = _setting(8001, "port of gRPC; 0 picks a free one", most=65535)
     runners: int = _setting(0, "threads that run graphs; 0 means one per core that this process may use")
-    capacity: int = _setting(2048, "rows that may wait per model; more are refused at once")
-    max_batch_tokens: int = _setting(4096, "padded tokens of one batch")
-    max_waste: float = _setting(1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2")
-    timeout: float = _setting(30.0, "seconds until a request without a deadline of its own expires")
-    max_body: int = _setting(64 * 2**20, "bytes of one request body")
+    capacity: int = _setting(2048, "rows that may wait per model; more are refused at once", least=1)
+    max_batch_tokens: int = _setting(4096, "padded tokens of one batch", least=1)
+    max_waste: float = _setting(1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2", least=1)
+    timeout: float = _setting(30.0, "seconds until a request without a deadline of its own expires", least=0.001)
+    max_body: int = _setting(64 * 2**20, "bytes of one request body", least=1)
     drain_delay: float = _setting(0.0, "seconds between SIGTERM and closing the ports, not ready but still serving")
     drain_timeout: float = _setting(25.0, "seconds that requests in flight are given to finish")
-    log_level: str = _setting("info", "debug, info, warning or error")
+    log_level: str = _setting("info", "debug, info, warning or error", choices=("debug", "info", "warning", "error"))
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -54,21 +55,43 @@ def resolve(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     values = _from_file(args.config, faults) if args.config else {}
     for setting in fields(Settings):
         variable = PREFIX + setting.name.upper()
-        for source, raw in ((variable, environ.get(variable)), (f"--{setting.name}", getattr(args, setting.name))):
+        option = "--" + setting.name.replace("_", "-")
+        for source, raw in ((variable, environ.get(variable)), (option, getattr(args, setting.name))):
             if raw is not None:
                 values[setting.name] = (source, raw)
     typed = {}
     for setting in fields(Settings):
         if setting.name in values:
             source, raw = values[setting.name]
-            kind: type = type(setting.default)
             try:
-                typed[setting.name] = kind(raw)
-            except (TypeError, ValueError):
-                faults.append(fault(source, "wrong type", raw, f"give {kind.__name__}: {setting.metadata['help']}"))
+                typed[setting.name] = _value(setting, raw)
+            except ValueError as error:
+                faults.append(fault(source, "wrong value", raw, f"give {error}: {setting.metadata['help']}"))
     if faults:
         raise InvalidInput(listed(faults))
     return Settings(**typed)
+
+
+def _value(setting: Field[Any], raw: Any) -> Any:
+    """A setting's value from text, or from TOML as it is typed there. Raises ValueError that says what is wanted."""
+    kind: type = type(setting.default)
+    least, most = setting.metadata["least"], setting.metadata["most"]
+    if kind is str:
+        choices = setting.metadata["choices"]
+        if not isinstance(raw, str) or (choices and raw not in choices):
+            raise ValueError("one of these" if choices else "a text")
+        return raw
+    wanted = f"{kind.__name__} of at least {least}" + (f" and at most {most}" if most < inf else "")
+    if not isinstance(raw, str) and type(raw) not in (kind, int):
+        raise ValueError(wanted)
+    try:
+        value = kind(raw)
+    except ValueError:
+        raise ValueError(wanted) from None
+    # Written so that NaN is no value.
+    if not least <= value <= most:
+        raise ValueError(wanted)
+    return value
 
 
 def _from_file(path: Path, faults: list[str]) -> dict[str, tuple[str, Any]]:

@@ -50,10 +50,13 @@ class Field:
     pad: float = 0
     optional: bool = False
 
-    def dims(self, axes: Mapping[str, Sequence[str]] | None = None) -> list[int]:
-        """The shape with -1 for every symbolic axis that has no named coordinates in ``axes``."""
-        known = axes or {}
-        return [d if isinstance(d, int) else (len(known[d]) if d in known else -1) for d in self.shape]
+    def dims(self, axes: Mapping[str, Sequence[str]]) -> list[int]:
+        """The shape on the wire, without the batch axis: -1 for a symbolic axis without named coordinates.
+
+        A scalar is [1]: Triton has no scalars.
+        """
+        known = [d if isinstance(d, int) else (len(axes[d]) if d in axes else -1) for d in self.shape]
+        return known or [1]
 
 
 @dataclass(frozen=True)

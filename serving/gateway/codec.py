@@ -14,6 +14,8 @@ from serving.errors import InvalidInput
 from serving.tensors import NUMPY_TYPES, Array
 
 _LENGTH = struct.Struct("<I")
+# What a JSON value must be for each kind of numpy type: truth, signed and unsigned integer, floating point.
+_JSON_TYPES = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,10 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tens
             flat = np.empty(len(values), object)
             flat[:] = [_text(value) for value in values]
         else:
-            if kind is np.bool_ and not all(isinstance(value, bool) for value in values):
-                raise ValueError("BOOL data must be true or false")
+            # numpy would make 1 of 1.5, of "1" and of true.
+            strangers = [value for value in values if type(value) not in _JSON_TYPES[np.dtype(kind).kind]]
+            if strangers:
+                raise ValueError(f"got {strangers[0]!r}")
             flat = np.array(values, dtype=kind)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"input '{name}': data is not {datatype}: {error}") from None
@@ -94,7 +98,10 @@ def _reshaped(name: str, flat: Array, shape: Sequence[int]) -> Array:
         raise InvalidInput(f"input '{name}': shape must be a list of non-negative integers, got {list(shape)}")
     if math.prod(shape) != len(flat):
         raise InvalidInput(f"input '{name}': shape {list(shape)} wants {math.prod(shape)} elements, got {len(flat)}")
-    return flat.reshape(shape)
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:  # more axes, or a longer one, than numpy has
+        raise InvalidInput(f"input '{name}': shape {str(list(shape))[:80]} cannot be had: {error}") from None
 
 
 def _split(name: str, data: bytes | memoryview) -> list[bytes]:

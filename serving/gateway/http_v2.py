@@ -27,6 +27,8 @@ INFER = re.compile(r"^/v2/models/([^/]+)(?:/versions/([0-9]+))?/infer$")
 PREDICT = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([0-9]+))?:predict$")
 JSON_LENGTH = b"inference-header-content-length"
 TIMEOUT = b"x-request-timeout-ms"
+# No header holds a longer number, and int() refuses very long ones with an error of its own.
+DIGITS = 18
 
 
 class HotRoutes:
@@ -199,7 +201,7 @@ def _json_length(headers: Headers, body: bytes) -> int:
     value = headers.get(JSON_LENGTH)
     if value is None:
         return len(body)
-    if not value.isdigit() or int(value) > len(body):
+    if not value.isdigit() or len(value) > DIGITS or int(value) > len(body):
         raise InvalidInput(
             f"Inference-Header-Content-Length {value!r} is no length within the body of {len(body)} bytes"
         )
@@ -210,7 +212,7 @@ def _header_timeout(headers: Headers) -> float | None:
     value = headers.get(TIMEOUT)
     if value is None:
         return None
-    if not value.isdigit() or int(value) == 0:
+    if not value.isdigit() or len(value) > DIGITS or int(value) == 0:
         raise InvalidInput(f"header X-Request-Timeout-Ms must be a positive number of milliseconds, got {value!r}")
     return int(value) / 1000
 

@@ -120,11 +120,6 @@ def unexpected(error: BaseException) -> str:
     return f"internal error, id {number}; the server's log has the details"
 
 
-def wire_shape(item: Field, task: Task) -> list[int]:
-    """A field's shape on the wire, without the batch axis: Triton has no scalars, so they are [1]."""
-    return item.dims(task.axes) or [1]
-
-
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     """The ``timeout`` parameter, in seconds. Raises InvalidInput when it is no positive number of microseconds."""
     value = parameters.get("timeout")
@@ -136,7 +131,7 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
 
 
 def _described(item: Field, task: Task) -> dict[str, Any]:
-    return {"name": item.name, "datatype": item.dtype, "shape": [-1, *wire_shape(item, task)]}
+    return {"name": item.name, "datatype": item.dtype, "shape": [-1, *item.dims(task.axes)]}
 
 
 def _wanted(request: InferRequest, task: Task) -> list[Field]:
@@ -188,7 +183,7 @@ def _check_tensor(tensor: Tensor, item: Field, task: Task, model: str) -> None:
             f"inference input '{tensor.name}' data-type is '{tensor.datatype}', "
             f"but model '{model}' expects '{item.dtype}'"
         )
-    wanted = [-1, *wire_shape(item, task)]
+    wanted = [-1, *item.dims(task.axes)]
     found = list(tensor.array.shape)
     fits = len(found) == len(wanted) and all(w in (-1, f) for f, w in zip(found, wanted, strict=True))
     # A column of scalars may come without its trailing 1: that is how people write it.

@@ -1,0 +1,1 @@
+"""What turns one kind of input into arrays, the same in training and serving."""

@@ -33,11 +33,11 @@ class Cleaning:
     def __call__(self, text: str) -> str:
         if self.html:
             text = html.unescape(_TAG.sub(" ", text))
-        if self.unicode != "none":
-            text = unicodedata.normalize(self.unicode, text)  # type: ignore[arg-type]
-        # The Unicode scans below cost microseconds per text; plain printable text needs none of them.
+        # The Unicode scan costs microseconds per text; plain printable text needs none.
         if self.control and not text.isprintable():
             text = "".join(filter(_is_kept, text))
+        if self.unicode != "none":
+            text = unicodedata.normalize(self.unicode, text)  # type: ignore[arg-type]
         if self.lowercase:
             text = text.lower()
         if self.punctuation:

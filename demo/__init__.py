@@ -1,0 +1,1 @@
+"""The demo: all stages once, on generated support tickets."""

@@ -30,8 +30,11 @@ check: $(VENV)/.installed-dev          ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-bench: $(VENV)/.installed-dev          ## requests/s: bare session, gateway over HTTP and gRPC, plain FastAPI
+bench: $(VENV)/.installed-demo model_repository/tickets/config.pbtxt   ## requests/s beside a bare session and plain FastAPI
 	$(BIN)/python -m loadtest.bench
+
+model_repository/tickets/config.pbtxt: | $(VENV)/.installed-demo
+	$(BIN)/downstream demo --once
 
 clean:                      ## remove everything that was installed or built
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -41,7 +41,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tens
             # numpy would make 1 of 1.5, of "1" and of true.
             strangers = [value for value in values if type(value) not in _JSON_TYPES[np.dtype(kind).kind]]
             if strangers:
-                raise ValueError(f"got {strangers[0]!r}")
+                raise ValueError(f"got {strangers[0]!r:.80}")
             flat = np.array(values, dtype=kind)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"input '{name}': data is not {datatype}: {error}") from None
@@ -131,5 +131,5 @@ def _flattened(data: Any) -> Iterable[Any]:
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError(f"BYTES data must be texts, got {value!r}")
+        raise ValueError(f"BYTES data must be texts, got {value!r:.80}")
     return value

@@ -1,0 +1,150 @@
+"""A bundle proves itself: digests, whole files, golden rows that survive their file, differences that are seen."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.bundle import (
+    GOLDEN,
+    MANIFEST,
+    Bundle,
+    GoldenRow,
+    Manifest,
+    differences,
+    open_bundle,
+    plain,
+    write_golden,
+    write_json,
+)
+from serving.errors import BundleError, NotFound
+from tests.serving.bundles import GOLDEN_ROWS, LABELS, manifest_of, write_bundle
+
+
+def manifest(**changes: Any) -> Manifest:
+    values = {"name": "m", "version": 1, "task": "text-classification", "backend": "stub", "precision": "fp32"}
+    return Manifest(**{**values, "graphs": {}, "tolerance": {}, "max_batch_size": 1, **changes})
+
+
+def test_written_bundle_opens_with_its_task_graphs_and_golden_rows(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    bundle = open_bundle(folder)
+    assert bundle.manifest.name == "intent"
+    assert bundle.open_task().axes == {"labels": LABELS}
+    assert bundle.graph_files() == {"model": folder / "model.json"}
+    assert [golden.row for golden in bundle.golden()] == list(GOLDEN_ROWS)
+
+
+@pytest.mark.parametrize("file", ["model.json", "golden.jsonl", "assets/tokenizer.json", "assets/labels.json"])
+def test_changed_file_is_named(file: str, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=f"{file} was changed"):
+        open_bundle(write_bundle(tmp_path, damaged=file))
+
+
+def test_missing_files_are_all_named(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    (folder / "model.json").unlink()
+    (folder / GOLDEN).unlink()
+    with pytest.raises(BundleError, match=r"golden\.jsonl is missing; model\.json is missing"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "incomplete"),
+        ("{", "incomplete"),
+        ('{"format": 2}', "format 2"),
+        ('{"format": 1, "name": "m"}', "missing"),
+    ],
+)
+def test_manifest_that_is_absent_broken_or_of_another_format_is_refused(
+    content: str | None, said: str, tmp_path: Path
+) -> None:
+    folder = write_bundle(tmp_path)
+    (folder / MANIFEST).unlink()
+    if content is not None:
+        (folder / MANIFEST).write_text(content)
+    with pytest.raises(BundleError, match=said):
+        open_bundle(folder)
+
+
+def test_manifest_with_a_key_of_a_later_time_is_refused_by_that_key(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    write_json(folder / MANIFEST, {**manifest_of(folder), "colour": "red"})
+    with pytest.raises(BundleError, match="colour"):
+        open_bundle(folder)
+
+
+def test_manifest_survives_json() -> None:
+    before = manifest(graphs={"model": "m.onnx"}, tolerance={"logits": 0.5}, quality={"accuracy": 0.9})
+    assert Manifest.from_json(json.loads(json.dumps(before.to_json()))) == before
+
+
+def test_unknown_task_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"'poetry'.*text-classification"):
+        Bundle(tmp_path, manifest(task="poetry")).open_task()
+
+
+def test_json_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"v": 1})
+    write_json(path, {"v": "ü"})
+    assert json.loads(path.read_text("utf-8")) == {"v": "ü"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("value", [{"v": object()}, {"v": float("nan")}])
+def test_json_file_that_cannot_be_written_leaves_the_old_one(value: object, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"v": 1})
+    with pytest.raises((TypeError, ValueError)):
+        write_json(path, value)
+    assert json.loads(path.read_text("utf-8")) == {"v": 1}
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(), min_size=1, max_size=4))
+def test_golden_rows_survive_their_file_whatever_the_text(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    folder = tmp_path_factory.mktemp("golden")
+    rows = [GoldenRow({"text": text}, {"label": text, "logits": [0.5, -1.0]}) for text in texts]
+    write_golden(folder / GOLDEN, rows)
+    assert Bundle(folder, manifest()).golden() == rows
+
+
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\x0c", "\r", "\n"])
+def test_golden_row_may_hold_what_some_take_for_a_line_end(separator: str, tmp_path: Path) -> None:
+    row = GoldenRow({"text": f"one{separator}two"}, {"logits": [1.0]})
+    write_golden(tmp_path / GOLDEN, [row, row])
+    assert Bundle(tmp_path, manifest()).golden() == [row, row]
+
+
+def test_plain_row_is_json() -> None:
+    row = {"label": "a", "score": np.float32(0.5), "logits": np.array([1, 2], np.float32), "id": np.array(3)}
+    assert json.loads(json.dumps(plain(row))) == {"label": "a", "score": 0.5, "logits": [1, 2], "id": 3}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ([1.0, 2.0], None),
+        ([1.05, 2.0], None),
+        ([1.2, 2.0], "logits differs by 0.2, more than 0.1"),
+        ([1.0, float("nan")], "logits differs by nan"),
+        ([1.0, float("inf")], "logits differs by inf"),
+        ([1.0, 2.0, 3.0], r"logits has shape \[3\] instead of \[2\]"),
+        (1.0, r"logits has shape \[\] instead of \[2\]"),
+    ],
+)
+def test_difference_beyond_the_tolerance_is_told(answer: object, said: str | None) -> None:
+    found = differences({"label": "x", "logits": answer}, {"label": "y", "logits": [1.0, 2.0]}, {"logits": 0.1})
+    assert len(found) == (said is not None)
+    if said:
+        assert re.match(said, found[0])

@@ -44,7 +44,7 @@ sys.exit(f'these must not be in the serving image: {found}' if found else 0)"
 FROM ${BASE} AS serving
 
 # Nothing is installed in here: what the base image brings for that only ages.
-RUN python -m pip uninstall --quiet --yes --root-user-action=ignore wheel setuptools pip
+RUN python -B -m pip uninstall --quiet --yes --root-user-action=ignore wheel setuptools pip
 
 COPY --from=builder /opt/venv /opt/venv
 

@@ -42,34 +42,32 @@ def write(path: Path, title: str, candidates: Sequence[Candidate], sweep: Sequen
     if len(candidates) > 1:
         page.section("Quality by class", *_per_class(candidates))
     page.section(
-        "Shapes never traced, against PyTorch",
-        table(
-            ["rows", "tokens", "largest relative difference"],
-            [[swept.rows, swept.length, f"{swept.difference:.1e}"] for swept in sweep],
-            numeric=[0, 1, 2],
-        ),
+        "Shapes never traced, against PyTorch", _sweep(sweep), note="Largest relative difference of the fp32 graph."
     )
     page.write(path)
 
 
 def _figures(candidates: Sequence[Candidate]) -> Any:
-    headers = ["", candidates[0].metric, "95 % interval", "agreement %", "largest logit diff.", "mean logit diff.",
-               "MB", "p50 ms", "p99 ms"]  # fmt: skip
-    body = [
-        [
-            c.name,
-            f"{c.value:.4f}",
-            f"{c.interval[0]:.4f} to {c.interval[1]:.4f}",
-            f"{100 * c.agreement:.2f}",
-            f"{c.largest_difference:.4f}",
-            f"{c.mean_difference:.4f}",
-            f"{c.size / 1e6:.1f}" if c.size else None,
-            c.p50_ms,
-            c.p99_ms,
-        ]
-        for c in candidates
-    ]
-    return table(headers, body, numeric=range(1, 9))
+    """One column per candidate: figures to compare stand side by side."""
+    lines: dict[str, list[object]] = {
+        candidates[0].metric: [f"{c.value:.4f}" for c in candidates],
+        "95 % interval": [f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" for c in candidates],
+        "agreement with PyTorch, %": [f"{100 * c.agreement:.2f}" for c in candidates],
+        "largest logit difference": [f"{c.largest_difference:.4f}" for c in candidates],
+        "mean logit difference": [f"{c.mean_difference:.4f}" for c in candidates],
+        "size, MB": [f"{c.size / 1e6:.1f}" if c.size else None for c in candidates],
+        "latency p50, ms": [c.p50_ms for c in candidates],
+        "latency p99, ms": [c.p99_ms for c in candidates],
+    }
+    headers = ["", *(c.name for c in candidates)]
+    return table(headers, [[name, *values] for name, values in lines.items()], numeric=range(1, len(headers)))
+
+
+def _sweep(sweep: Sequence[Swept]) -> Any:
+    lengths = sorted({swept.length for swept in sweep})
+    found = {(swept.rows, swept.length): f"{swept.difference:.1e}" for swept in sweep}
+    body = [[f"{rows} rows", *(found[rows, length] for length in lengths)] for rows in sorted({s.rows for s in sweep})]
+    return table(["", *(f"{length} tokens" for length in lengths)], body, numeric=range(1, len(lengths) + 1))
 
 
 def _per_class(candidates: Sequence[Candidate]) -> list[Any]:

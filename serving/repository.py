@@ -47,12 +47,15 @@ class Repository:
 
     def load_all(self) -> None:
         """Load every model of the directory, one after the other; failures are noted, not raised."""
-        for folder in sorted(self.folder.iterdir()):
-            if folder.is_dir() and (folder / model_config.FILE).is_file():
-                try:
-                    self.load(folder.name)
-                except DownstreamError as error:
-                    log.error("model %s: %s", folder.name, error)
+        names = sorted(path.parent.name for path in self.folder.glob(f"*/{model_config.FILE}"))
+        for name in names:
+            # At once, so that a model whose turn has not come yet is "loading" and not "unknown".
+            self._note(Entry(name, NO_VERSION, "LOADING"))
+        for name in names:
+            try:
+                self.load(name)
+            except DownstreamError as error:
+                log.error("model %s: %s", name, error)
         self.loaded = True
 
     def load(self, name: str) -> None:

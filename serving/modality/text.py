@@ -26,12 +26,14 @@ class TextSettings:
     """How text becomes token ids; frozen when the model is trained.
 
     ``max_length`` is in tokens, special ones included. ``arrays`` are the graph inputs the model's family takes, a
-    subset of input_ids, attention_mask and token_type_ids. ``pad_id`` fills shorter rows of a batch.
+    subset of input_ids, attention_mask and token_type_ids. ``pad_id`` fills shorter rows of a batch. ``pair`` says
+    whether the rows it was trained on had a second text: never, sometimes or always.
     """
 
     max_length: int
     arrays: tuple[str, ...]
     pad_id: int
+    pair: str = "sometimes"
     cleaning: Cleaning = Cleaning()
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +47,7 @@ class TextSettings:
             max_length=int(value["max_length"]),
             arrays=tuple(value["arrays"]),
             pad_id=int(value["pad_id"]),
+            pair=value["pair"],
             cleaning=Cleaning(**value["cleaning"]),
         )
 

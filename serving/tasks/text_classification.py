@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,13 +16,14 @@ from serving.modality.text import TextEncoder
 from serving.tensors import Field, Graph, Row, Tensors
 
 LABELS = "labels.json"
+PAIR = "Parcels are sometimes left next door."
 
 
 class TextClassification:
     """Sentiment, topic, intent, routing, entailment: a row's ``label`` is one name out of a closed list."""
 
     auto_class = "AutoModelForSequenceClassification"
-    inputs = (
+    inputs: tuple[Field, ...] = (
         Field("text", "BYTES", doc="The text to classify, UTF-8."),
         Field("text_pair", "BYTES", doc="The second text of a pair.", optional=True),
     )
@@ -36,6 +38,11 @@ class TextClassification:
 
     def __init__(self, encoder: TextEncoder, labels: Sequence[str]) -> None:
         self._encoder = encoder
+        text, text_pair = type(self).inputs
+        # A model that was trained on pairs needs both; one that never saw a pair takes none.
+        pairs = {"never": (), "sometimes": (text_pair,), "always": (replace(text_pair, optional=False),)}
+        self.inputs: tuple[Field, ...] = (text, *pairs[encoder.settings.pair])
+        self.example = {**type(self).example, **({"text_pair": PAIR} if encoder.settings.pair == "always" else {})}
         self._index = {label: position for position, label in enumerate(labels)}
         self.labels = tuple(labels)
         self.graphs = {"model": Graph(encoder.fields, (Field("logits", "FP32", ("labels",)),))}

@@ -79,8 +79,12 @@ def test_sizes_are_those_of_symbolic_axes_only() -> None:
 
 def test_dims_of_symbolic_axes_are_minus_one_unless_their_coordinates_are_known() -> None:
     field = Field("logits", "FP32", ("length", "labels", 2))
-    assert field.dims() == [-1, -1, 2]
+    assert field.dims({}) == [-1, -1, 2]
     assert field.dims({"labels": ("no", "yes", "maybe")}) == [-1, 3, 2]
+
+
+def test_dims_of_a_scalar_are_one_since_triton_has_no_scalars() -> None:
+    assert TEXT.dims({}) == [1]
 
 
 def test_shorter_rows_are_padded_at_the_end_with_the_fields_own_value() -> None:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.faults import Faults
+from finetune.faults import Faults, RecipeError
 from finetune.recipe import Data, Recipe
 from finetune.sources import Example, read_file, read_hub
 from serving.errors import InvalidInput
@@ -126,20 +126,25 @@ class _Reader:
 
     def read(self, split: str, source: str | list[str]) -> list[Example]:
         before = len(self.faults)
-        examples = []
+        examples: list[Example] = []
         for name in [source] if isinstance(source, str) else source:
-            records = (
-                read_hub(self.data.hub, self.data.config, name) if self.data.hub else read_file(Path(name), self.faults)
-            )
-            for index, (record, place) in enumerate(records):
-                if index == 0 and not self._has_columns(record, place):
-                    break
-                example = self._checked(record, place)
-                if example is not None:
-                    examples.append(example)
+            try:
+                examples += self._read_one(name)
+            except RecipeError as error:
+                self.faults.add_key("data.hub", str(error))
         if not examples and len(self.faults) == before:
             self.faults.add_key(f"data.{split}", f"has no rows, got {source!r}; give a file with at least one")
         return examples
+
+    def _read_one(self, name: str) -> Iterator[Example]:
+        hub = self.data.hub
+        records = read_hub(hub, self.data.config, name) if hub else read_file(Path(name), self.faults)
+        for index, (record, place) in enumerate(records):
+            if index == 0 and not self._has_columns(record, place):
+                return
+            example = self._checked(record, place)
+            if example is not None:
+                yield example
 
     def _has_columns(self, record: Mapping[str, Any], place: str) -> bool:
         # An optional field is wanted once the recipe maps it by hand.

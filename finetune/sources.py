@@ -92,7 +92,7 @@ def read_hub(name: str, config: str | None, split: str) -> Iterator[tuple[Mappin
         rows = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # the hub client raises many kinds; all mean that there is no data
         raise RecipeError(
-            f"data.hub: cannot load {name!r} (config {config!r}, split {split!r}) from the hub: {error}; "
+            f"cannot load {name!r} (config {config!r}, split {split!r}) from the hub: {error}; "
             "check the name and the network, or give files as data.train"
         ) from error
     label_names = {

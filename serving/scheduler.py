@@ -29,8 +29,8 @@ class Limits:
     """What the scheduler may do.
 
     ``capacity`` is in waiting rows, ``max_tokens`` in padded tokens of a batch. ``max_waste`` bounds B * Lmax^2 over
-    the sum of L^2, the share of attention spent on padding. ``patience`` is in seconds: a row without a deadline is
-    as urgent as one whose deadline is that far away, which bounds how long it can be passed over.
+    the sum of L^2, the share of attention spent on padding. ``patience`` is in seconds: a row without a deadline, or
+    with a later one, is as urgent as one whose deadline is that far away, which bounds how long it can be passed over.
     """
 
     capacity: int = 2048
@@ -130,7 +130,7 @@ class Scheduler:
         cost = self._cost(1, length)
         with self._changed:
             self._admit(now, cost, deadline)
-            due = deadline if deadline is not None else now + self._limits.patience
+            due = now + self._limits.patience if deadline is None else min(deadline, now + self._limits.patience)
             entry = Entry(payload, length, now, due, deadline, cost)
             insort(self._waiting, entry, key=attrgetter("due"))
             self._backlog += cost
@@ -175,13 +175,13 @@ class Scheduler:
         with self._changed:
             now = self._clock()
             while self._waiting:
-                head = self._waiting[0]
-                if self._is_alive(head, now):
+                dead = [entry for entry in self._waiting[:WINDOW] if not self._is_alive(entry, now)]
+                if not dead:
                     break
-                self._remove([head])
+                self._remove(dead)
             else:
                 return []
-            batch = [entry for entry in self._mates(head) if entry is head or self._is_alive(entry, now)]
+            batch = self._mates(self._waiting[0])
             self._remove(batch)
         return [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
 

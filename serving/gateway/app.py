@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -27,7 +28,8 @@ DESCRIPTION = """Verified models over REST. The same models answer gRPC (`infere
 
 def build_app(inference: Inference, metrics: Metrics, max_body: int) -> HotRoutes:
     """The ASGI application of a server."""
-    app = FastAPI(title="downstream", description=DESCRIPTION, version=inference.server_metadata()["version"])
+    # The pages of /docs come from this server, not from a content network: clusters are often closed.
+    app = FastAPIOffline(title="downstream", description=DESCRIPTION, version=inference.server_metadata()["version"])
     _add_health(app, inference)
     _add_metadata(app, inference)
     _add_repository(app, inference)

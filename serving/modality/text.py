@@ -73,7 +73,7 @@ class TextEncoder:
             settings = TextSettings.from_json(json.loads((assets / SETTINGS).read_text("utf-8")))
             tokenizer = Tokenizer.from_file(str(assets / TOKENIZER))
         except Exception as error:  # tokenizers raises bare Exception
-            raise BundleError(f"{assets}: cannot read {TOKENIZER} and {SETTINGS}: {error}") from error
+            raise BundleError(f"{assets}: cannot read {TOKENIZER} and {SETTINGS}: {error!r}") from error
         return cls(tokenizer, settings)
 
     def encode(self, text: str, pair: str | None = None) -> dict[str, Array]:

@@ -40,7 +40,7 @@ def test_queues_are_imbalanced_as_declared(tickets: list[Ticket]) -> None:
     assert 0.25 <= max(share.values()) <= 0.31
     assert 0.03 <= min(share.values()) <= 0.05
     # Slips and second concerns move a label at most a little from its queue's share of the cases.
-    assert all(abs(share[name] - queue.share) < 0.03 for name, queue in phrase_book().queues.items())
+    assert all(abs(share[name] - queue.share) < 0.04 for name, queue in phrase_book().queues.items())
 
 
 def test_lengths_are_about_log_normal(tickets: list[Ticket]) -> None:

@@ -18,6 +18,8 @@ STAGES = {
     "demo": ("demo.__main__", "demo", "all of it once, on generated support tickets"),
 }
 
+INTERRUPTED = 130
+
 HELP = """usage: downstream STAGE ... | downstream STAGE --help
 
 From a pretrained Transformer and your data to a quantized, verified model that answers REST and gRPC.
@@ -58,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return int(stage.main(words[1:]))
+    try:
+        return int(stage.main(words[1:]))
+    except KeyboardInterrupt:
+        print(f"downstream {words[0]}: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

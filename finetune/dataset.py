@@ -57,9 +57,9 @@ def load(recipe: Recipe, task: type[Task], faults: Faults) -> Splits:
         validation = splits["validation"]
     else:
         assert isinstance(data.validation, float)
-        train, validation = hold_out(train, data.validation, task, recipe.seed)
+        train, validation = hold_out(train, round(data.validation * len(train)), task, recipe.seed)
     if data.limit is not None and data.limit < len(train):
-        _, train = hold_out(train, data.limit / len(train), task, recipe.seed)
+        _, train = hold_out(train, data.limit, task, recipe.seed)
     _check_labels(train, {"validation": validation, "test": test}, task, faults)
     if train and not validation and "validation" not in splits:
         faults.add_key(
@@ -69,28 +69,36 @@ def load(recipe: Recipe, task: type[Task], faults: Faults) -> Splits:
 
 
 def hold_out(
-    examples: Sequence[Example], fraction: float, task: type[Task], seed: int
+    examples: Sequence[Example], count: int, task: type[Task], seed: int
 ) -> tuple[list[Example], list[Example]]:
     """Split into (rest, held out), stratified by the targets, the same for the same rows and seed.
 
-    Equal rows stay on one side, so that no validation row was trained on.
+    Equal rows stay on one side, so that no validation row was trained on; ``count`` rows are held out, or a few less
+    where equal rows do not fit.
     """
     strata: dict[str, list[list[Example]]] = defaultdict(list)
     for group in _equal_inputs(examples, task):
         strata[json.dumps([group[0].row.get(field.name) for field in task.targets])].append(group)
+    wanted = _apportioned(count, {key: sum(map(len, strata[key])) for key in sorted(strata)})
     generator = random.Random(seed)
     held: set[str] = set()
-    for key in sorted(strata):
-        groups = strata[key]
-        generator.shuffle(groups)
-        wanted = round(fraction * sum(map(len, groups)))
-        taken = 0
-        for group in groups:
-            if taken >= wanted:
-                break
-            held.update(example.place for example in group)
-            taken += len(group)
+    for key, left in wanted.items():
+        generator.shuffle(strata[key])
+        for group in strata[key]:
+            if len(group) <= left:
+                held.update(example.place for example in group)
+                left -= len(group)
     return [e for e in examples if e.place not in held], [e for e in examples if e.place in held]
+
+
+def _apportioned(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """``count`` in proportion to the sizes, in whole numbers, by largest remainder (Hamilton's method)."""
+    total = max(1, sum(sizes.values()))
+    shares = {key: count * size // total for key, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda key: -(count * sizes[key] % total))
+    for key in by_remainder[: min(count, total) - sum(shares.values())]:
+        shares[key] += 1
+    return shares
 
 
 def _equal_inputs(examples: Iterable[Example], task: type[Task]) -> list[list[Example]]:

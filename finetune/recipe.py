@@ -71,6 +71,14 @@ class Data(_Section):
     labels: dict[str, str] = Field({}, description='raw value: name, as in {"0": negative, "1": positive}')
     limit: PositiveInt | None = Field(None, description="train on this many rows, drawn by the seed (stratified)")
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _whole_numbers_as_text(cls, value: object) -> object:
+        """``{0: negative}`` without quotes: a whole number of a file is the same raw value as its text."""
+        if not isinstance(value, dict):
+            return value
+        return {str(key) if type(key) is int else key: name for key, name in value.items()}
+
 
 class CleaningKeys(_Section):
     """What is done to a text before tokenization, in training and in serving alike."""

@@ -41,9 +41,8 @@ def read(path: Path, overrides: Sequence[str], faults: Faults) -> Recipe | None:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        for detail in error.errors():
-            location = tuple(part for part in detail["loc"] if not _is_union_branch(part))
-            faults.add(_place(path, location, lines), _explain(location, detail))
+        for location, details in _by_location(error).items():
+            faults.add(_place(path, location, lines), _explain(location, details))
             _remove(values, location)
     try:
         return Recipe.model_validate(values)
@@ -72,7 +71,7 @@ def _parse(path: Path, faults: Faults) -> tuple[dict[str, Any] | None, dict[Loca
     lines: dict[Location, str] = {}
     try:
         text = path.read_text("utf-8")
-        node = yaml.compose(text, _Loader)
+        node, values = yaml.compose(text, _Loader), yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         faults.add(str(path), f"cannot be read ({error}); give the path of a recipe file")
         return None, lines
@@ -80,11 +79,14 @@ def _parse(path: Path, faults: Faults) -> tuple[dict[str, Any] | None, dict[Loca
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         faults.add(f"{path}:{line}", f"not valid YAML: {error.problem}")
         return None, lines
+    except (yaml.YAMLError, ValueError) as error:  # characters that are no text; a date like 2024-13-45
+        faults.add(str(path), f"not valid YAML: {error}")
+        return None, lines
     if not isinstance(node, yaml.MappingNode):
         faults.add(f"{path}:1", "a recipe is a mapping of keys to values; see finetune/recipes/ for examples")
         return None, lines
     _note_lines(node, (), path, lines, faults)
-    return yaml.load(text, _Loader), lines  # noqa: S506  (a SafeLoader)
+    return values, lines
 
 
 def _note_lines(node: yaml.Node, location: Location, path: Path, lines: dict[Location, str], faults: Faults) -> None:
@@ -116,7 +118,7 @@ def _override(values: dict[str, Any], lines: dict[Location, str], override: str,
         target = target[part]
     try:
         target[parts[-1]] = yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         faults.add("command line", f"{key}: cannot read the value {text!r}; quote it as YAML")
     for depth in range(1, len(parts) + 1):
         lines.setdefault(tuple(parts[:depth]), "command line")
@@ -128,6 +130,15 @@ def _remove(values: dict[str, Any], location: Location) -> None:
         values = values.get(part, {}) if isinstance(values, dict) else {}  # type: ignore[arg-type]
     if location and isinstance(values, dict):
         values.pop(str(location[-1]), None)
+
+
+def _by_location(error: ValidationError) -> dict[Location, list[Any]]:
+    """The details of every faulty key; a key that may be several things has one for each that it is not."""
+    details: dict[Location, list[Any]] = {}
+    for detail in error.errors():
+        location = tuple(part for part in detail["loc"] if not _is_union_branch(part))
+        details.setdefault(location, []).append(detail)
+    return details
 
 
 def _is_union_branch(part: str | int) -> bool:
@@ -145,18 +156,18 @@ def _dotted(location: Location) -> str:
     return ".".join(str(part) for part in location)
 
 
-def _explain(location: Location, detail: Any) -> str:
+def _explain(location: Location, details: Sequence[Any]) -> str:
     key = _dotted(location)
-    kind = detail["type"]
+    kind = details[0]["type"]
     keys = known_keys()
     if kind == "extra_forbidden":
         return f"{key}: unknown key; {_suggestion(location, keys)}"
     if kind == "missing":
         described = keys.get(key, "")
         return f"{key}: missing" + (f"; {described}" if described else "; see finetune/recipes/ for examples")
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = ", or ".join(detail["msg"].removeprefix("Value error, ").removeprefix("Input ") for detail in details)
     subject = f"{key}: " if key else ""
-    shown = "" if kind == "value_error" else f", got {detail['input']!r}"
+    shown = "" if kind == "value_error" else f", got {details[0]['input']!r}"
     return f"{subject}{message}{shown}"
 
 

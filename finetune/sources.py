@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +33,47 @@ def read_file(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], s
         return
     try:
         yield from reader(path, faults)
-    except UnicodeDecodeError as error:
-        faults.add(str(path), f"not UTF-8 at byte {error.start}; convert it, for example with iconv")
-    except (OSError, csv.Error, ValueError) as error:
+    except UnicodeDecodeError:
+        faults.add(f"{path}:{_line_not_utf8(path)}", "not UTF-8; convert the file, for example with iconv")
+    except (OSError, ValueError) as error:
         faults.add(str(path), f"cannot be read: {error}")
+
+
+def _line_not_utf8(path: Path) -> int:
+    """The number of the first line that is not UTF-8: the decoder's own position counts from its last buffer."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 1
 
 
 def _csv(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], str]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
-        if not reader.fieldnames:
-            faults.add(f"{path}:1", "is empty; the first line must name the columns")
-            return
-        # A quoted field may span lines: line_num is where a record ended, so the next begins one further.
-        start = reader.line_num + 1
-        for record in reader:
-            place = f"{path}:{start}"
+        # Strict: else a quote that is never closed takes in the rest of the file as one text.
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        start = 1
+        try:
+            header = next(reader, [])
+            if not header:
+                faults.add(f"{path}:1", "is empty; the first line must name the columns")
+                return
+            # A quoted field may span lines: line_num is where a record ended, so the next begins one further.
             start = reader.line_num + 1
-            if None in record:
-                faults.add(place, f"has more fields than the {len(reader.fieldnames)} of the header; quote the text")
-                continue
-            yield record, place
+            for values in reader:
+                place, start = f"{path}:{start}", reader.line_num + 1
+                if len(values) > len(header):
+                    faults.add(place, f"has more fields than the {len(header)} of the header; quote the text")
+                elif values:
+                    yield dict(zip_longest(header, values)), place
+        except csv.Error as error:
+            faults.add(f"{path}:{start}", f"not valid CSV: {error}; is a quote missing?")
 
 
 def _jsonl(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], str]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             place = f"{path}:{number}"
             if not line.strip():

@@ -87,6 +87,7 @@ def _servers(model: Path, version: Path) -> Iterator[dict[str, str]]:
         try:
             for port, process in zip((http, plain), processes, strict=True):
                 _wait_ready(port, process)
+            _print_start(processes[0].pid)
             yield {
                 "gateway, HTTP JSON": f"http://127.0.0.1:{http}",
                 "gateway, gRPC": f"grpc://127.0.0.1:{grpc}",
@@ -97,6 +98,14 @@ def _servers(model: Path, version: Path) -> Iterator[dict[str, str]]:
                 process.terminate()
             for process in processes:
                 process.wait()
+
+
+def _print_start(process: int) -> None:
+    """What the gateway took from its start until it was ready (Linux only: read from /proc)."""
+    fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    (resident,) = (n for n in Path(f"/proc/{process}/status").read_text("utf-8").splitlines() if "VmRSS" in n)
+    print(f"gateway, start to ready: {seconds:.2f} s of CPU time, {int(resident.split()[1]) / 1024:.0f} MiB resident")
 
 
 def _loaded(url: str, args: argparse.Namespace, rows: Path) -> dict[str, float]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-
-import onnxruntime as ort
+from typing import TYPE_CHECKING
 
 from serving.errors import BundleError
 from serving.tensors import Array, Tensors
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 
 class OnnxRuntime:
@@ -28,7 +31,10 @@ class OnnxRuntime:
 
 def open_graphs(graphs: Mapping[str, Path]) -> OnnxRuntime:
     """Sessions for ONNX files. Raises BundleError when ONNX Runtime refuses one."""
-    # Since 1.29 ONNX Runtime tells its maker what it runs, unless it is told not to.
+    # Since 1.29 ONNX Runtime tells its maker what it runs, unless this is set before it is first imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as ort
+
     ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from types import FrameType
 
 # word: (module with main(argv), extra that installs what it needs, what it does)
 STAGES = {
@@ -48,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"downstream: unknown stage {words[0]!r}; the stages are {', '.join(STAGES)}", file=sys.stderr)
         return 2
     module, extra, _ = STAGES[words[0]]
+    # Before the stage is imported and can do better: the first process of a container ignores what it does not handle.
+    signal.signal(signal.SIGTERM, _terminate)
     if not sys.stderr.isatty():
         # A progress bar in a log file: a line now and then instead of ten a second.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
@@ -65,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"downstream {words[0]}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

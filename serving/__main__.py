@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from serving import settings as settings_module
@@ -57,8 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DownstreamError as error:
         print(f"downstream serve: {error}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    return asyncio.run(serve(args.repository, settings))
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log.setLevel(settings.log_level.upper())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(args.repository, settings))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -79,11 +82,13 @@ async def serve(folder: Path, settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     rpc = build_server(inference)
+    ipv6 = ":" in settings.host
+    address, family = (f"[{settings.host}]", socket.AF_INET6) if ipv6 else (settings.host, socket.AF_INET)
     try:
-        listener = socket.create_server((settings.host, settings.http_port), backlog=2048)
+        grpc_port = rpc.add_insecure_port(f"{address}:{settings.grpc_port}")
+        listener = socket.create_server((settings.host, settings.http_port), family=family, backlog=2048)
         # Inherited by accepted sockets: without it each answer waits 40 ms for the client's delayed acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        grpc_port = rpc.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
     except (OSError, RuntimeError) as error:
         log.error("cannot listen: %s; another server may use the port: give --http-port and --grpc-port", error)
         return 2
@@ -100,11 +105,11 @@ async def serve(folder: Path, settings: Settings) -> int:
     await rpc.start()
     serving = asyncio.create_task(http.serve([listener]))
     http_port = listener.getsockname()[1]
-    log.info("listening: http://%s:%d  grpc://%s:%d", settings.host, http_port, settings.host, grpc_port)
+    log.info("listening: http://%s:%d  grpc://%s:%d", address, http_port, address, grpc_port)
 
-    loading = asyncio.create_task(asyncio.to_thread(_load, repository, settings.host, http_port))
+    loading = asyncio.create_task(asyncio.to_thread(_load, repository, f"http://{address}:{http_port}"))
     await stop.wait()
-    inference.stopping = True
+    inference.stopping = repository.stopping = True
     log.info("stopping: not ready, draining")
     await asyncio.sleep(settings.drain_delay)
     http.should_exit = True
@@ -114,14 +119,14 @@ async def serve(folder: Path, settings: Settings) -> int:
     return 0
 
 
-def _load(repository: Repository, host: str, port: int) -> None:
+def _load(repository: Repository, url: str) -> None:
     try:
         repository.load_all()
     except Exception:
         log.exception("loading the repository failed")
         return
     for name in repository.engines():
-        log.info("try: curl -s http://%s:%d/v1/models/%s", host, port, name)
+        log.info("try: curl -s %s/v1/models/%s", url, name)
     if repository.ready:
         log.info("ready")
     else:

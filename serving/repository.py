@@ -43,7 +43,7 @@ class Repository:
         self._engines: dict[str, dict[int, Engine]] = {}
         self._index: dict[tuple[str, int], Entry] = {}
         self._loading = threading.Lock()
-        self.loaded = False
+        self.loaded = self.stopping = False
 
     def load_all(self) -> None:
         """Load every model of the directory, one after the other; failures are noted, not raised."""
@@ -52,6 +52,8 @@ class Repository:
             # At once, so that a model whose turn has not come yet is "loading" and not "unknown".
             self._note(Entry(name, NO_VERSION, "LOADING"))
         for name in names:
+            if self.stopping:
+                return
             try:
                 self.load(name)
             except DownstreamError as error:
@@ -65,7 +67,7 @@ class Repository:
         """
         with self._loading:
             folder = self.folder / name
-            if Path(name).name != name or not folder.is_dir():
+            if name in ("", "..") or Path(name).name != name or not folder.is_dir():
                 raise NotFound(f"failed to load '{name}', no such directory in {self.folder}")
             config = self._read_config(folder)
             for ignored in model_config.not_honoured(config):

@@ -120,6 +120,15 @@ def available_cores(cpu_max: str | None, affinity: Sequence[int]) -> int:
 
 def read_available_cores() -> int:
     """available_cores of this process now."""
-    path = Path("/sys/fs/cgroup/cpu.max")
-    cpu_max = path.read_text("utf-8") if path.is_file() else None
-    return available_cores(cpu_max, sorted(os.sched_getaffinity(0)))
+    return available_cores(_cpu_max(Path("/sys/fs/cgroup")), sorted(os.sched_getaffinity(0)))
+
+
+def _cpu_max(cgroup: Path) -> str | None:
+    """The quota as cgroup v2 writes it; the two files of cgroup v1 are put together to the same text."""
+    if (cgroup / "cpu.max").is_file():
+        return (cgroup / "cpu.max").read_text("utf-8")
+    quota, period = (cgroup / "cpu" / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+    if not quota.is_file() or not period.is_file():
+        return None
+    microseconds = quota.read_text("utf-8").strip()
+    return f"{'max' if microseconds == '-1' else microseconds} {period.read_text('utf-8').strip()}"

@@ -17,6 +17,7 @@ from serving.tensors import Array, Field
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = "text.json"
+PAIR_USES = ("never", "sometimes", "always")
 
 _ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
@@ -43,6 +44,8 @@ class TextSettings:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TextSettings:
         """The inverse of to_json."""
+        if value["pair"] not in PAIR_USES:
+            raise ValueError(f"pair must be one of {', '.join(PAIR_USES)}, got {value['pair']!r}")
         return cls(
             max_length=int(value["max_length"]),
             arrays=tuple(value["arrays"]),

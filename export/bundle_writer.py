@@ -26,12 +26,12 @@ from serving.errors import InvalidInput
 from serving.settings import Settings
 from serving.tasks import Task
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def check_name(name: str) -> None:
     """Raise InvalidInput for a name that is no plain directory name."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise InvalidInput(f"--name: {name!r} must be letters, digits, '.', '_' and '-', and begin with no sign")
 
 

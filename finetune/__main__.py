@@ -27,7 +27,7 @@ from serving.errors import DownstreamError
 from serving.tasks import Task, find
 from serving.tensors import Row
 
-INTERRUPTED = 130
+FAULTY, INTERRUPTED = 2, 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finetune(args.recipe, args.overrides, resume=args.resume, overwrite=args.overwrite)
     except (RecipeError, DownstreamError) as error:
         print(f"downstream finetune: {error}", file=sys.stderr)
-        return 2
+        return FAULTY
+    except KeyboardInterrupt:
+        print("downstream finetune: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: bool) -> int:

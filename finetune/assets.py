@@ -18,7 +18,7 @@ from finetune.vocabulary import PAD, train
 from serving.bundle import write_json
 from serving.modality.cleaning import Cleaning
 from serving.modality.text import SETTINGS, TOKENIZER, TextSettings
-from serving.tasks import Task
+from serving.tasks import Task, find
 
 ARRAYS = ("input_ids", "token_type_ids", "attention_mask")
 
@@ -27,14 +27,15 @@ def check_base(recipe: Recipe, faults: Faults) -> Path | None:
     """The folder of the pretrained base (None from scratch); what does not fit the recipe goes to ``faults``."""
     if recipe.training.precision == "fp16" and not torch.accelerator.is_available():
         faults.add_key("training.precision", "fp16 needs a GPU; use bf16, fp32 or auto")
-    if recipe.model.scratch is not None:
-        return None
+    scratch = recipe.model.scratch is not None
     try:
-        folder = locate(recipe.model)
-        bound = longest(read_config(recipe, folder, 0, 0))
+        folder = None if scratch else locate(recipe.model)
+        config = read_config(recipe, folder, recipe.tokenizer.vocab_size if recipe.tokenizer else 0, 0)
+        forward_parameters(find(recipe.task), config)
     except (RecipeError, OSError, ValueError) as error:
-        faults.add_key("model.base", str(error))
+        faults.add_key("model.scratch.type" if scratch else "model.base", str(error))
         return None
+    bound = None if scratch else longest(config)
     if bound is not None and recipe.max_length > bound:
         faults.add_key("max_length", f"the base has {bound} positions, got {recipe.max_length}; give at most {bound}")
     return folder

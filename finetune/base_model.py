@@ -41,7 +41,10 @@ def locate(model: Model) -> Path:
 
 
 def _in_package(name: str) -> Path:
-    spec = find_spec(name)
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):  # the parent of a dotted name is not there; no name at all
+        spec = None
     for location in (spec.submodule_search_locations or []) if spec else []:
         for config in sorted(Path(location).rglob("config.json")):
             if (config.parent / "tokenizer.json").is_file():
@@ -73,7 +76,7 @@ def read_config(recipe: Recipe, folder: Path | None, vocabulary: int, pad_id: in
 
 def _scratch_config(scratch: Scratch, max_length: int, vocabulary: int, pad_id: int) -> PreTrainedConfig:
     try:
-        return AutoConfig.for_model(
+        config = AutoConfig.for_model(
             scratch.type,
             vocab_size=vocabulary,
             pad_token_id=pad_id,
@@ -88,6 +91,16 @@ def _scratch_config(scratch: Scratch, max_length: int, vocabulary: int, pad_id: 
         )
     except ValueError as error:
         raise RecipeError(f"unknown model family {scratch.type!r}; try bert or roberta") from error
+    for name, value in _spellings(scratch).items():
+        if hasattr(config, name):
+            setattr(config, name, value)
+    return config
+
+
+def _spellings(scratch: Scratch) -> dict[str, float]:
+    """Sizes under the names that some families have for them (DistilBERT, ModernBERT)."""
+    dropouts = ("dropout", "attention_dropout", "mlp_dropout", "embedding_dropout")
+    return {"hidden_dim": scratch.intermediate, **dict.fromkeys(dropouts, scratch.dropout)}
 
 
 def longest(config: PreTrainedConfig) -> int | None:
@@ -120,7 +133,11 @@ def tokenizer_arrays(folder: Path, task: type[Task], config: PreTrainedConfig) -
 
 
 def forward_parameters(task: type[Task], config: PreTrainedConfig) -> Mapping[str, Any]:
-    """The parameters of the forward method of the model that this configuration makes."""
+    """The parameters of the forward method of the model that this configuration makes.
+
+    Raises RecipeError when the family has no model for the task.
+    """
     auto = getattr(transformers, task.auto_class)
-    model_class = auto._model_mapping[type(config)]
-    return inspect.signature(model_class.forward).parameters
+    if type(config) not in auto._model_mapping:
+        raise RecipeError(f"the family {config.model_type!r} has no {task.auto_class}; try bert or roberta")
+    return inspect.signature(auto._model_mapping[type(config)].forward).parameters

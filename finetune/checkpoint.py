@@ -48,8 +48,9 @@ class Checkpoint:
 
     def validation(self) -> list[dict[str, Any]]:
         """The validation rows, inputs and targets, that exported graphs are verified on."""
-        lines = (self.folder / EVALUATION).read_text("utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        # Line by line from the file: str.splitlines would also cut at the U+0085 and U+2028 that a text may hold.
+        with (self.folder / EVALUATION).open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -58,17 +59,24 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not path.is_file():
         hint = " (training was interrupted: continue it with --resume)" if (folder / RESUMABLE).is_dir() else ""
         raise BundleError(f"{folder}: no {MANIFEST}, so this is not a finished checkpoint{hint}")
-    manifest = json.loads(path.read_text("utf-8"))
-    verify_digests(folder, manifest["files"])
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        files = dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: cannot be read ({error}); the checkpoint is damaged: train it again") from error
+    verify_digests(folder, files)
     return Checkpoint(folder, manifest)
 
 
 def prepare_folder(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     """The output folder, ready for this run.
 
-    Raises RecipeError when a finished or interrupted run is in the way, or when ``--resume`` finds a different recipe.
+    Raises RecipeError when a finished or interrupted run, or anything that is no run, is in the way, or when
+    ``--resume`` finds a different recipe.
     """
     folder = Path(recipe.output)
+    if folder.exists() and not (folder / RECIPE).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise RecipeError(f"{folder}: is in use and is no training run; give a new or an empty folder as output=...")
     finished, interrupted = (folder / MANIFEST).exists(), (folder / RESUMABLE).is_dir()
     if resume:
         if finished:
@@ -82,8 +90,11 @@ def prepare_folder(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
         raise RecipeError(f"{folder}: holds {state}; give another output=..., or --overwrite to replace it")
     if finished or interrupted:
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECIPE).write_text(resolved(recipe), "utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE).write_text(resolved(recipe), "utf-8")
+    except OSError as error:
+        raise RecipeError(f"{folder}: cannot be written ({error.strerror}); give another output=...") from error
     return folder
 
 

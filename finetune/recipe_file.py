@@ -80,7 +80,7 @@ def _parse(path: Path, faults: Faults) -> tuple[dict[str, Any] | None, dict[Loca
         faults.add(f"{path}:{line}", f"not valid YAML: {error.problem}")
         return None, lines
     except (yaml.YAMLError, ValueError) as error:  # characters that are no text; a date like 2024-13-45
-        faults.add(str(path), f"not valid YAML: {error}")
+        faults.add(str(path), f"not valid YAML: {' '.join(str(error).split())}")
         return None, lines
     if not isinstance(node, yaml.MappingNode):
         faults.add(f"{path}:1", "a recipe is a mapping of keys to values; see finetune/recipes/ for examples")

@@ -69,11 +69,11 @@ class Interruption(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if self.requested:
-            control.should_save = control.should_training_stop = True
-        elif state.global_step >= state.max_steps:
+        if state.global_step >= state.max_steps:
             # The last weights compete for the best, wherever the steps of the evaluations fall.
             control.should_evaluate = control.should_save = True
+        if self.requested:
+            control.should_save = control.should_training_stop = True
         return control
 
 

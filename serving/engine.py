@@ -87,16 +87,28 @@ class Engine:
         Raises InvalidInput, Overloaded, DeadlineExceeded or NotReady; the future raises DeadlineExceeded, or what the
         graph raised.
         """
-        deadline = None if timeout is None else self._clock() + timeout
-        encoded = self.task.encode(check(row, self.task.inputs))
-        return self._scheduler.submit(encoded, self._length(encoded), deadline)
+        deadline = self._deadline(timeout)
+        return self._queue(self._encode(row), deadline)
 
     async def answer(self, row: Row, timeout: float | None = None) -> Row:
         """submit, awaited; a caller that is cancelled takes its row out of the queue."""
+        deadline = self._deadline(timeout)
         if sum(len(value) for value in row.values() if isinstance(value, str | bytes)) > LONG_TEXT:
-            # Tokenizing it takes milliseconds, which all other callers would wait on the event loop.
-            return await asyncio.wrap_future(await asyncio.to_thread(self.submit, row, timeout))
-        return await asyncio.wrap_future(self.submit(row, timeout))
+            # Tokenizing it takes milliseconds, which all other callers would wait on the event loop. Queued only back
+            # here: a caller that is cancelled meanwhile must leave no row behind.
+            encoded = await asyncio.to_thread(self._encode, row)
+        else:
+            encoded = self._encode(row)
+        return await asyncio.wrap_future(self._queue(encoded, deadline))
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        return None if timeout is None else self._clock() + timeout
+
+    def _encode(self, row: Row) -> Tensors:
+        return self.task.encode(check(row, self.task.inputs))
+
+    def _queue(self, encoded: Tensors, deadline: float | None) -> Future[Row]:
+        return self._scheduler.submit(encoded, self._length(encoded), deadline)
 
     def close(self) -> None:
         """Refuse new rows, answer those in flight, release the graphs."""
@@ -110,7 +122,7 @@ class Engine:
             raise BundleError(f"{self.bundle.folder}: has no golden rows, so nothing proves it; export it again")
         wrong = []
         for index, expected in enumerate(golden):
-            (answer,) = self._run([self.task.encode(check(expected.row, self.task.inputs))])
+            (answer,) = self._run([self._encode(expected.row)])
             lines = differences(answer, expected.answer, self.bundle.manifest.tolerance)
             if lines:
                 wrong.append(f"golden row {index} ({str(expected.row)[:80]}): {'; '.join(lines)}")
@@ -132,7 +144,7 @@ class Engine:
 
     def _measure(self) -> list[tuple[int, int, float]]:
         """Seconds of a few runs of known size; the best of some repeats, since noise only ever adds."""
-        example = self.task.encode(check(self.task.example, self.task.inputs))
+        example = self._encode(self.task.example)
         runs: list[tuple[int, int, float]] = []
         longest = min(self.task.max_sizes.values(), default=MEASURED[0][1])
         for rows, wanted in MEASURED:

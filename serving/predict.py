@@ -9,8 +9,9 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,8 +28,16 @@ FAULTY, SOME_FAILED = 2, 1
 # Rows in flight: enough for batches of like length, few enough that memory does not grow with the file.
 IN_FLIGHT = 1024
 
-# A row of the input by its columns, or why a line is none.
-Record = Mapping[str, Any] | DownstreamError
+SUFFIXES = (".jsonl", ".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of the input: its columns, or why it has none; ``place`` is file and line, as ``rows.csv:7``."""
+
+    place: str
+    columns: Mapping[str, Any]
+    fault: str = ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         columns = _mapping(args.columns)
-        engine = Engine.load(_bundle(args.model), Settings(capacity=2 * IN_FLIGHT))
-        text_field = engine.task.inputs[0].name
-        # Counting first costs one more pass over the file and gives a bar that knows its end.
-        total = None if args.input == "-" else sum(1 for _ in _rows(args.input, text_field))
-        with tqdm(desc="predicting", unit="row", total=total) as bar, _opened(args.output) as output:
-            failed = _predict(engine, _rows(args.input, text_field), columns, args.keep, output, bar)
-        engine.close()
+        with closing(Engine.load(_bundle(args.model), Settings(capacity=2 * IN_FLIGHT))) as engine:
+            fields = [field.name for field in engine.task.inputs]
+            _check_names(columns, fields)
+            # Counting first costs one more pass over the file and gives a bar that knows its end.
+            total = None if args.input == "-" else sum(1 for _ in _rows(args.input, fields[0]))
+            with tqdm(desc="predicting", unit="row", total=total) as bar, _opened(args.output) as output:
+                failed = _predict(engine, _rows(args.input, fields[0]), columns, args.keep, output, bar)
     except (DownstreamError, OSError) as error:
         print(f"downstream predict: {error}", file=sys.stderr)
         return FAULTY
@@ -85,7 +94,7 @@ def _predict(
     bar: Any,
 ) -> int:
     """Stream rows through the scheduler with a bounded number in flight; how many failed."""
-    flying: deque[tuple[Record, Future[Row] | DownstreamError]] = deque()
+    flying: deque[tuple[Record, Future[Row] | str]] = deque()
     failed = 0
     for record in rows:
         flying.append((record, _submitted(engine, record, columns)))
@@ -98,30 +107,32 @@ def _predict(
     return failed
 
 
-def _submitted(engine: Engine, record: Record, columns: Mapping[str, str]) -> Future[Row] | DownstreamError:
-    if isinstance(record, DownstreamError):
-        return record
+def _submitted(engine: Engine, record: Record, columns: Mapping[str, str]) -> Future[Row] | str:
+    """The answer to come, or why there is none."""
+    if record.fault:
+        return record.fault
+    found = record.columns
     fields = {field.name: columns.get(field.name, field.name) for field in engine.task.inputs}
     for field in engine.task.inputs:
         column = fields[field.name]
-        if not field.optional and column not in record:
-            found = ", ".join(map(str, record))
-            return InvalidInput(
-                f"no column {column!r} for {field.name!r}; the columns are {found}: use --columns {field.name}=COLUMN"
+        if not field.optional and column not in found:
+            return (
+                f"no column {column!r} for {field.name!r}; the columns are {', '.join(found)}: "
+                f"use --columns {field.name}=COLUMN"
             )
     try:
-        return engine.submit({name: record[column] for name, column in fields.items() if column in record})
+        return engine.submit({name: found[column] for name, column in fields.items() if column in found})
     except DownstreamError as error:
-        return error
+        return str(error)
 
 
-def _written(record: Record, answer: Future[Row] | DownstreamError, keep: Sequence[str], output: TextIO) -> bool:
+def _written(record: Record, answer: Future[Row] | str, keep: Sequence[str], output: TextIO) -> bool:
     """Write one line; whether the row failed."""
-    kept = {} if isinstance(record, DownstreamError) else {name: record.get(name) for name in keep}
+    kept = {name: record.columns.get(name) for name in keep}
     try:
-        result = {"error": str(answer)} if isinstance(answer, DownstreamError) else plain(answer.result())
+        result = {"error": f"{record.place}: {answer}"} if isinstance(answer, str) else plain(answer.result())
     except Exception as error:
-        result = {"error": f"{type(error).__name__}: {error}"}
+        result = {"error": f"{record.place}: {type(error).__name__}: {error}"}
     line = {**({"input": kept} if keep else {}), **result}
     output.write(json.dumps(line, ensure_ascii=False) + "\n")
     return "error" in result
@@ -149,23 +160,58 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def _check_names(columns: Mapping[str, str], fields: Sequence[str]) -> None:
+    for name in columns:
+        if name not in fields:
+            raise InvalidInput(
+                fault("--columns", "the model has no such field", name, f"its fields are {', '.join(fields)}")
+            )
+
+
 def _rows(name: str, text_field: str) -> Iterator[Record]:
-    """The rows of the input, one at a time. Raises NotFound for a file that is not there."""
+    """The rows of the input, one at a time. Raises NotFound or InvalidInput for a file that cannot be read."""
     if name == "-":
-        yield from ({text_field: line.rstrip("\n")} for line in sys.stdin)
+        yield from _lines(sys.stdin, "-", text_field)
         return
-    path = Path(name)
+    path, suffix = Path(name), Path(name).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InvalidInput(fault("--input", "unknown format", name, f"give a file of {', '.join(SUFFIXES)}, or -"))
     if not path.is_file():
         raise NotFound(f"--input: no such file, got {name!r}; give a .jsonl, .csv, .tsv or .txt file, or -")
-    with path.open(encoding="utf-8-sig", newline="" if path.suffix in (".csv", ".tsv") else None) as file:
-        if path.suffix in (".csv", ".tsv"):
-            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-        elif path.suffix == ".jsonl":
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parsed(line, f"{path}:{number}")
-        else:
-            yield from ({text_field: line.rstrip("\n")} for line in file)
+    with path.open(encoding="utf-8-sig", newline="" if suffix in (".csv", ".tsv") else None) as file:
+        try:
+            if suffix == ".jsonl":
+                yield from (_parsed(line, f"{name}:{number}") for number, line in enumerate(file, 1) if line.strip())
+            elif suffix == ".txt":
+                yield from _lines(file, name, text_field)
+            else:
+                yield from _separated(file, name, "\t" if suffix == ".tsv" else ",")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{name}: not UTF-8; convert the file, for example with iconv") from error
+
+
+def _lines(file: TextIO, name: str, text_field: str) -> Iterator[Record]:
+    for number, line in enumerate(file, 1):
+        yield Record(f"{name}:{number}", {text_field: line.rstrip("\n")})
+
+
+def _separated(file: TextIO, name: str, delimiter: str) -> Iterator[Record]:
+    """The records of CSV. Raises InvalidInput where a quote is missing: what follows then has no clear end."""
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        header = next(reader, [])
+        # A quoted field may span lines: line_num is where a record ended, so the next begins one further.
+        start = reader.line_num + 1
+        for values in reader:
+            place, start = f"{name}:{start}", reader.line_num + 1
+            columns = dict(zip_longest(header, values[: len(header)]))
+            if len(values) > len(header):
+                yield Record(place, columns, f"has more fields than the {len(header)} of the header; quote the text")
+            elif values:
+                yield Record(place, columns)
+    except csv.Error as error:
+        raise InvalidInput(f"{name}:{start}: not valid CSV: {error}; is a quote missing?") from error
 
 
 def _parsed(line: str, place: str) -> Record:
@@ -173,8 +219,10 @@ def _parsed(line: str, place: str) -> Record:
     try:
         record = json.loads(line)
     except ValueError as error:
-        return InvalidInput(f"{place}: not valid JSON: {error}")
-    return record if isinstance(record, dict) else InvalidInput(f"{place}: must be a JSON object, got {line.strip()}")
+        return Record(place, {}, f"not valid JSON: {error}")
+    if not isinstance(record, dict):
+        return Record(place, {}, f"must be a JSON object, got {line.strip()[:60]}")
+    return Record(place, record)
 
 
 def _opened(name: str) -> AbstractContextManager[TextIO]:

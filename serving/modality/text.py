@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,9 @@ class TextEncoder:
     """Cleans, tokenizes and truncates one row; never pads, since padding belongs to the batch."""
 
     def __init__(self, tokenizer: Tokenizer, settings: TextSettings) -> None:
-        # Set once, here: changing truncation or padding later is not safe while other threads encode.
-        tokenizer.enable_truncation(settings.max_length)
+        # Set once, here: changing truncation or padding later is not safe while other threads encode. Truncation is
+        # ours: that of the tokenizer keeps every piece it cut off, for a pair in all combinations, which is gigabytes.
+        tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.settings = settings
@@ -84,10 +85,32 @@ class TextEncoder:
         encoding = self._tokenizer.encode(self._cleaned("text", text), pair and self._cleaned("text_pair", pair))
         if not encoding.ids:
             raise InvalidInput(fault("text", "has no tokens", text, "send a text that the tokenizer knows"))
-        return {name: np.array(getattr(encoding, _ATTRIBUTES[name]), np.int64) for name in self.settings.arrays}
+        arrays = {name: np.array(getattr(encoding, _ATTRIBUTES[name]), np.int64) for name in self.settings.arrays}
+        if len(encoding) > self.settings.max_length:
+            kept = _kept(encoding.sequence_ids, self.settings.max_length)
+            arrays = {name: array[kept] for name, array in arrays.items()}
+        return arrays
 
     def _cleaned(self, field: str, text: str) -> str:
         cleaned = self.settings.cleaning(text)
         if not cleaned or cleaned.isspace():
             raise InvalidInput(fault(field, "is empty after cleaning", text, "send at least one visible character"))
         return cleaned
+
+
+def _kept(sequences: Sequence[int | None], max_length: int) -> Array:
+    """Which tokens stay, BOOL of shape [tokens]: all special ones, and the first of each text; the longer is cut first.
+
+    ``sequences`` says of each token which text it is from, None for a special one. The shares of the texts are those
+    of truncation "longest_first" of `tokenizers` and so of transformers.
+    """
+    origin = np.array([-1 if number is None else number for number in sequences], np.int64)
+    first, second = (origin == 0), (origin == 1)
+    budget = max_length - int((origin == -1).sum())
+    shorter, longer = sorted((int(first.sum()), int(second.sum())))
+    longer = max(shorter, budget - shorter)
+    if shorter + longer > budget:
+        shorter, longer = budget // 2, budget - budget // 2
+    shares = (longer, shorter) if first.sum() > second.sum() else (shorter, longer)
+    kept: Array = (origin == -1) | (first & (first.cumsum() <= shares[0])) | (second & (second.cumsum() <= shares[1]))
+    return kept

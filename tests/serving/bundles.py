@@ -45,11 +45,12 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def write_assets(folder: Path, labels: Sequence[str] = LABELS, max_length: int = MAX_LENGTH) -> Path:
+def write_assets(folder: Path, labels: Sequence[str] = LABELS, pair: str = "sometimes") -> Path:
     """The assets of text classification, as a checkpoint has them."""
     folder.mkdir(parents=True)
     byte_tokenizer().save(str(folder / TOKENIZER))
-    write_json(folder / SETTINGS, TextSettings(max_length=max_length, arrays=ARRAYS, pad_id=0).to_json())
+    settings = TextSettings(max_length=MAX_LENGTH, arrays=ARRAYS, pad_id=0, pair=pair)
+    write_json(folder / SETTINGS, settings.to_json())
     write_json(folder / LABELS_FILE, list(labels))
     return folder
 

@@ -93,9 +93,7 @@ def test_many_threads_run_one_graph_as_one_thread_does(
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\x00 no graph"], ids=["absent", "empty", "damaged"])
-def test_graph_that_cannot_be_loaded_is_a_bundle_error(
-    content: bytes | None, name: str, tmp_path: Path
-) -> None:
+def test_graph_that_cannot_be_loaded_is_a_bundle_error(content: bytes | None, name: str, tmp_path: Path) -> None:
     path = tmp_path / GRAPH_FILES[name]
     if content is not None:
         path.write_bytes(content)
@@ -103,7 +101,9 @@ def test_graph_that_cannot_be_loaded_is_a_bundle_error(
         open_backend(name, {"model": path})
 
 
-def test_close_may_be_called_once_the_last_run_is_over(name: str, task: TextClassification, graph: Graph, tmp_path: Path) -> None:
+def test_close_may_be_called_once_the_last_run_is_over(
+    name: str, task: TextClassification, graph: Graph, tmp_path: Path
+) -> None:
     backend = open_backend(name, {"model": write_graph(tmp_path / GRAPH_FILES[name], name)})
     backend.run("model", stack([encoded(task, "a")], graph.inputs))
     backend.close()

@@ -112,7 +112,9 @@ def test_json_file_that_cannot_be_written_leaves_the_old_one(value: object, tmp_
 
 @settings(deadline=None)
 @given(st.lists(st.text(), min_size=1, max_size=4))
-def test_golden_rows_survive_their_file_whatever_the_text(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+def test_golden_rows_survive_their_file_whatever_the_text(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
     folder = tmp_path_factory.mktemp("golden")
     rows = [GoldenRow({"text": text}, {"label": text, "logits": [0.5, -1.0]}) for text in texts]
     write_golden(folder / GOLDEN, rows)

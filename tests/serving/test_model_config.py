@@ -37,7 +37,9 @@ def test_configuration_without_a_name_takes_that_of_its_directory(tmp_path: Path
     ],
     ids=["unknown field", "wrong value", "not text", "another name"],
 )
-def test_configuration_that_is_wrong_is_told_with_its_path_and_reason(content: bytes, said: str, tmp_path: Path) -> None:
+def test_configuration_that_is_wrong_is_told_with_its_path_and_reason(
+    content: bytes, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(BundleError, match=rf"intent/{FILE}: .*{said}"):
         read(written(tmp_path, content))
 
@@ -68,7 +70,9 @@ def test_no_version_directory_serves_nothing() -> None:
 
 
 def test_what_is_not_honoured_is_named() -> None:
-    config = config_of("response_cache { enable: true } sequence_batching { } model_warmup { name: 'x' } optimization { }")
+    config = config_of(
+        "response_cache { enable: true } sequence_batching { } model_warmup { name: 'x' } optimization { }"
+    )
     assert set(not_honoured(config)) == {"response_cache", "sequence_batching", "model_warmup", "optimization"}
 
 

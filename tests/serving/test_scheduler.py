@@ -207,6 +207,14 @@ def test_batch_has_at_most_max_tokens_with_its_padding() -> None:
     assert [len(batch) for batch in bench.ran] == [3, 1]
 
 
+def test_rows_of_equal_length_waste_nothing_however_many_they_are() -> None:
+    bench = Bench(max_waste=1.0)
+    for name in "abcdefgh":
+        bench.submit(name, 10)
+    bench.drain()
+    assert [len(batch) for batch in bench.ran] == [8]
+
+
 def test_row_over_the_token_budget_still_runs_alone() -> None:
     bench = Bench(max_tokens=60)
     future = bench.submit("huge", 600)

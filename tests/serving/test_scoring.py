@@ -44,7 +44,9 @@ def test_no_rows_score_zero_instead_of_failing() -> None:
 
 
 @settings(deadline=None)
-@given(arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=st.floats(-1e4, 1e4, width=32)))
+@given(
+    arrays.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=st.floats(-1e4, 1e4, width=32))
+)
 def test_softmax_gives_probabilities_in_the_order_of_the_logits(logits: np.ndarray) -> None:
     found = softmax(logits)
     assert found.dtype == np.float32

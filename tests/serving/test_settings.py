@@ -40,7 +40,7 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
 def test_every_setting_can_be_given_in_all_three_ways(setting: object, tmp_path: Path) -> None:
     name = setting.name  # type: ignore[attr-defined]
-    value = {"host": "0.0.0.0", "log_level": "error"}.get(name, 7)  # noqa: S104
+    value = {"host": "0.0.0.0", "log_level": "error"}.get(name, 7)
     quoted = f'"{value}"' if isinstance(value, str) else value
     ways = (
         resolved("--" + name.replace("_", "-"), str(value)),

@@ -1,4 +1,4 @@
-"""What every downstream task promises to training, export and both servers; a new task file is tested by being there."""
+"""What every downstream task promises to training, export and serving; a new task is tested by being there."""
 
 from __future__ import annotations
 
@@ -66,7 +66,12 @@ def shape_of(task: Task, field: Field) -> tuple[int, ...]:
 
 
 def columns(task: Task) -> list[Field]:
-    return [*task.inputs, *task.targets, *task.outputs, *(f for g in task.graphs.values() for f in g.inputs + g.outputs)]
+    return [
+        *task.inputs,
+        *task.targets,
+        *task.outputs,
+        *(f for g in task.graphs.values() for f in g.inputs + g.outputs),
+    ]
 
 
 def test_unknown_task_is_refused_with_the_known_ones() -> None:

@@ -39,7 +39,13 @@ def test_every_fault_of_a_row_is_told_at_once() -> None:
         check({"text": 5, "boxes": [1], "box": [1, 2], "points": [1, 2]}, (TEXT, BOX, POINTS, IDS))
     text = str(caught.value)
     assert text.startswith("5 faults")
-    for part in ("boxes: unknown column", "text: not a text", "box: has shape [2]", "points: has 1 axes", "ids: missing"):
+    for part in (
+        "boxes: unknown column",
+        "text: not a text",
+        "box: has shape [2]",
+        "points: has 1 axes",
+        "ids: missing",
+    ):
         assert part in text
 
 

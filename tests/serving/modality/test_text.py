@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serving.errors import BundleError, InvalidInput
 from serving.modality.cleaning import Cleaning
@@ -43,7 +46,29 @@ def test_long_text_is_cut_to_max_length_special_tokens_included() -> None:
     long = encoder().encode("x" * 1000)["input_ids"]
     assert len(long) == 10
     assert (long[0], long[-1]) == (1, 2)
-    assert len(encoder().encode("x" * 1000, "y" * 1000)["input_ids"]) == 10
+
+
+short = st.text("ab é世.", min_size=1, max_size=30).filter(str.strip)
+
+
+@settings(deadline=None)
+@given(short, st.none() | short, st.integers(4, 40))
+def test_what_is_kept_of_a_long_text_or_pair_is_what_tokenizers_keeps(text: str, pair: str | None, most: int) -> None:
+    raw = Cleaning(control=False, unicode="none", whitespace=False)
+    found = encoder(max_length=most, cleaning=raw).encode(text, pair)
+    tokenizer = byte_tokenizer()
+    tokenizer.enable_truncation(most)
+    wanted = tokenizer.encode(text, pair)
+    assert found["input_ids"].tolist() == wanted.ids
+    assert found["token_type_ids"].tolist() == wanted.type_ids
+    assert found["attention_mask"].tolist() == wanted.attention_mask
+
+
+def test_long_pair_costs_no_more_than_its_length() -> None:
+    """The truncation of `tokenizers` keeps what it cut off of both texts in all combinations: a gigabyte for these."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(encoder().encode("word " * 200, "text " * 200)["input_ids"]) == 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB
 
 
 def test_short_text_is_never_padded_even_if_the_tokenizer_file_asks_for_it() -> None:

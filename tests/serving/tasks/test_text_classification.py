@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from serving.bundle import write_json
-from serving.errors import BundleError
+from serving.errors import BundleError, InvalidInput
 from serving.tasks.text_classification import LABELS as LABELS_FILE
 from serving.tasks.text_classification import TextClassification
+from serving.tensors import check
 from tests.serving.bundles import LABELS, write_assets
 
 
@@ -52,3 +53,26 @@ def test_missing_labels_are_refused_with_their_path(tmp_path: Path) -> None:
     (assets / LABELS_FILE).unlink()
     with pytest.raises(BundleError, match=LABELS_FILE):
         TextClassification.open(assets)
+
+
+@pytest.mark.parametrize(
+    ("pair", "inputs"),
+    [
+        ("never", [("text", False)]),
+        ("sometimes", [("text", False), ("text_pair", True)]),
+        ("always", [("text", False), ("text_pair", False)]),
+    ],
+)
+def test_second_text_is_taken_as_it_was_trained(pair: str, inputs: list[tuple[str, bool]], tmp_path: Path) -> None:
+    task = TextClassification.open(write_assets(tmp_path / "assets", pair=pair))
+    assert [(field.name, field.optional) for field in task.inputs] == inputs
+    assert check(task.example, task.inputs), "the example is a row of this very model"
+    both = {"text": "a", "text_pair": "b"}
+    if pair == "never":
+        with pytest.raises(InvalidInput, match="text_pair: unknown column"):
+            check(both, task.inputs)
+    else:
+        assert len(task.encode(check(both, task.inputs))["input_ids"]) == 5
+    if pair == "always":
+        with pytest.raises(InvalidInput, match="text_pair: missing"):
+            check({"text": "a"}, task.inputs)

@@ -1,0 +1,233 @@
+"""``downstream export``: a verified bundle, or an exit code, a report and nothing in the repository."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+from export import quantize
+from export.__main__ import FAULTY, GATE_FAILED, main, parser
+from serving import model_config
+from serving.bundle import digest_folder, open_bundle
+from serving.engine import Engine
+from serving.settings import Settings
+from tests.export.conftest import Export
+from tests.finetune import toy
+
+
+def damaging(kind: str) -> Any:
+    """A quantizer gone wrong: weights in another order, or no integer product at all."""
+    quantized = quantize.dynamic_int8
+
+    def damage(source: Path, target: Path) -> None:
+        if kind == "left in floats":
+            shutil.copyfile(source, target)
+            return
+        quantized(source, target)
+        model = onnx.load(target)
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.INT8:
+                weights = onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(weights[::-1]), tensor.name))
+        onnx.save(model, target)
+
+    return damage
+
+
+# -- what is written --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_bundle_is_complete(precision: str, request: pytest.FixtureRequest, checkpoint: Path) -> None:
+    folder: Path = request.getfixturevalue(precision)
+    assert digest_folder(folder).keys() == {
+        "manifest.json",
+        "model.onnx",
+        "golden.jsonl",
+        "assets/labels.json",
+        "assets/text.json",
+        "assets/tokenizer.json",
+    }
+    assert digest_folder(folder / "assets") == digest_folder(checkpoint / "assets")
+    bundle = open_bundle(folder)
+    assert (bundle.manifest.name, bundle.manifest.version) == ("toy", 1)
+    assert (bundle.manifest.task, bundle.manifest.backend) == ("text-classification", "onnxruntime")
+    assert bundle.manifest.precision == precision
+    assert bundle.manifest.graphs == {"model": "model.onnx"}
+
+
+def test_the_manifest_says_what_it_was_made_of_and_what_it_is_worth(int8: Path, checkpoint: Path) -> None:
+    manifest = open_bundle(int8).manifest
+    trained = json.loads((checkpoint / "checkpoint.json").read_text("utf-8"))
+    for key in ("base_model", "data_digest", "seed", "versions"):
+        assert manifest.source[key] == trained[key]
+    weights = "model/model.safetensors"
+    assert manifest.source["weights"] == {weights: trained["files"][weights]}
+    assert manifest.quality.keys() == {"pytorch", "fp32", "int8"}
+    metrics = json.loads((checkpoint / "metrics.json").read_text("utf-8"))
+    assert manifest.quality["pytorch"]["accuracy"] == pytest.approx(metrics["validation"]["accuracy"], abs=1e-5)
+    assert manifest.quality["fp32"]["agreement"] == 1.0
+    assert manifest.quality["int8"]["bytes"] < manifest.quality["fp32"]["bytes"]
+
+
+def test_golden_rows_are_validation_rows_of_every_label_and_are_reproduced(int8: Path, checkpoint: Path) -> None:
+    bundle = open_bundle(int8)
+    golden = bundle.golden()
+    rows = [json.loads(line) for line in (checkpoint / "validation.jsonl").read_text("utf-8").splitlines()]
+    requests = [{name: row[name] for name in ("text", "text_pair")} for row in rows]
+    assert all(one.row in requests for one in golden)
+    assert {one.answer["label"] for one in golden} == {toy.GOOD, toy.BAD}
+    assert 1e-3 <= bundle.manifest.tolerance["logits"] < 0.5
+    engine = Engine.load(bundle, Settings(runners=1))
+    try:
+        for one in golden:
+            answer = engine.submit(one.row).result(timeout=30)
+            assert np.max(np.abs(answer["logits"] - one.answer["logits"])) <= bundle.manifest.tolerance["logits"]
+    finally:
+        engine.close()
+
+
+def test_a_model_of_pairs_asks_for_both_texts(int8: Path) -> None:
+    config = model_config.read(int8.parent)
+    assert [(field.name, field.optional) for field in config.input] == [("text", False), ("text_pair", False)]
+    assert (config.name, config.backend, config.max_batch_size) == ("toy", "downstream", 32)
+
+
+def test_the_report_lies_in_the_checkpoint_and_not_in_the_bundle(int8: Path) -> None:
+    report = int8.parent.parent.parent / "toy" / "export"
+    found = json.loads((report / "report.json").read_text("utf-8"))
+    assert [gate["passed"] for gate in found["gates"]] == [True, True]
+    assert {swept["rows"] for swept in found["sweep"]} == {1, 2, 3, 4, 5}
+    assert "matrix products in integers" in (report / "report.html").read_text("utf-8")
+
+
+def test_versions_count_up_and_the_old_one_is_left_untouched(own: Path, quickly: Export, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    assert quickly(own, "--precision", "fp32", "--repository", repository, "--max-batch-size", "4") == 0
+    before = digest_folder(repository / "toy" / "1")
+    assert quickly(own, "--precision", "fp32", "--repository", repository, "--max-batch-size", "8") == 0
+    assert digest_folder(repository / "toy" / "1") == before
+    assert open_bundle(repository / "toy" / "2").manifest.version == 2
+    assert sorted(path.name for path in (repository / "toy").iterdir()) == ["1", "2", "config.pbtxt"]
+    assert model_config.read(repository / "toy").max_batch_size == 8
+
+
+def test_fewer_rows_to_verify_on_and_another_name(own: Path, quickly: Export, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    assert quickly(own, "--precision", "fp32", "--repository", repository, "--name", "other", "--rows", "5") == 0
+    assert len(open_bundle(repository / "other" / "1").golden()) <= 5
+    assert "verified on 5 validation rows" in (own / "export" / "report.html").read_text("utf-8")
+
+
+# -- gates ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("reversed", "accuracy of int8"), ("left in floats", "0 of 10 matrix products in integers")]
+)
+def test_a_failed_gate_writes_a_report_and_nothing_else(
+    own: Path,
+    quickly: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(quantize, "dynamic_int8", damaging(kind))
+    assert quickly(own, "--repository", tmp_path / "repository") == GATE_FAILED == 3
+    assert not (tmp_path / "repository").exists()
+    error = capsys.readouterr().err
+    assert f"gate failed: {told}" in error.replace("INT8: ", "")
+    assert f"nothing was written to {tmp_path / 'repository'}" in error
+    assert str(own / "export" / "report.html") in error
+    gates = json.loads((own / "export" / "report.json").read_text("utf-8"))["gates"]
+    assert sorted(gate["passed"] for gate in gates) == [False, True]
+    assert told in (own / "export" / "report.html").read_text("utf-8")
+
+
+def test_a_failed_gate_leaves_the_versions_before_it(
+    own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "repository"
+    assert quickly(own, "--precision", "fp32", "--repository", repository) == 0
+    before = digest_folder(repository)
+    monkeypatch.setattr(quantize, "dynamic_int8", damaging("reversed"))
+    assert quickly(own, "--repository", repository) == GATE_FAILED
+    assert digest_folder(repository) == before
+
+
+def test_the_user_decides_how_much_may_be_lost(
+    own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "dynamic_int8", damaging("reversed"))
+    assert quickly(own, "--repository", tmp_path / "repository", "--tolerance", "100") == 0
+    assert quickly(own, "--repository", tmp_path / "other", "--tolerance", str(math.nan)) == GATE_FAILED
+
+
+def test_a_graph_that_is_not_the_model_is_not_written(
+    own: Path, quickly: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter's graph is of other weights than the checkpoint's."""
+    load = AutoModelForSequenceClassification.from_pretrained
+
+    def other(*args: Any) -> Any:
+        model = load(*args)
+        model.classifier.bias.data += 1
+        return model
+
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", other)
+    assert quickly(own, "--repository", tmp_path / "repository") != 0
+    assert "differs from PyTorch" in capsys.readouterr().err
+    assert not (tmp_path / "repository").exists()
+
+
+# -- what is refused at the door --------------------------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+    assert main([str(word) for word in argv]) == FAULTY == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", ".hidden", "with space"])
+def test_a_bad_name_is_told_at_once(own: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert "--name" in refused(capsys, own, "--name", name)
+    assert not (own / "export").exists()
+
+
+def test_a_damaged_checkpoint_is_refused(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (own / "model" / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    told = refused(capsys, own, "--repository", tmp_path / "repository")
+    assert "model/model.safetensors was changed after it was written" in told
+    assert not (tmp_path / "repository").exists()
+
+
+def test_an_unfinished_or_missing_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not a finished checkpoint" in refused(capsys, tmp_path / "none")
+    (tmp_path / "run" / "trainer").mkdir(parents=True)
+    assert "continue it with --resume" in refused(capsys, tmp_path / "run")
+
+
+@pytest.mark.parametrize("option", ["--rows", "--max-batch-size"])
+@pytest.mark.parametrize("value", ["0", "-1", "many"])
+def test_numbers_that_make_no_sense_are_refused(own: Path, option: str, value: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(own), option, value])
+    assert caught.value.code == 2
+
+
+def test_the_examples_of_the_help_are_real() -> None:
+    examples = [line.split() for line in parser().format_help().splitlines() if line.startswith("  downstream export ")]
+    assert len(examples) >= 3
+    for words in examples:
+        parser().parse_args(words[2:])

@@ -1,0 +1,241 @@
+"""gRPC beyond what all wires share: typed contents, deadlines, what is not offered, and the index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from serving.cost import CostModel
+from serving.gateway.grpc_v2 import CONTENTS, build_server, parse_infer
+from serving.gateway.v2 import Inference
+from serving.repository import Repository
+from serving.tensors import NUMPY_TYPES
+from tests.serving.bundles import LABELS, write_bundle
+from tests.serving.held_backend import HeldBackend
+from tests.serving.turns import until
+
+OFFERED = {
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelInfer",
+    "RepositoryIndex",
+}
+METHODS = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
+
+Script = Callable[[Any], Awaitable[Any]]
+
+
+def over_grpc(inference: Inference, script: Script) -> Any:
+    """Run ``script(stub)`` against a server on a free port in this process."""
+
+    async def played() -> Any:
+        server = build_server(inference)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                return await script(GRPCInferenceServiceStub(channel))
+        finally:
+            await server.stop(0)
+
+    return asyncio.run(played())
+
+
+def refused(inference: Inference, script: Script) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        over_grpc(inference, script)
+    return caught.value.code(), str(caught.value.details())
+
+
+def request(text: str = "hello", model: str = "intent") -> pb.ModelInferRequest:
+    message = pb.ModelInferRequest(model_name=model)
+    item = message.inputs.add(name="text", datatype="BYTES", shape=[1, 1])
+    item.contents.bytes_contents.append(text.encode())
+    return message
+
+
+def test_typed_contents_are_answered_with_raw_outputs(inference: Inference) -> None:
+    response = over_grpc(inference, lambda stub: stub.ModelInfer(request()))
+    names = [output.name for output in response.outputs]
+    assert names == ["label", "score", "probabilities", "logits"]
+    assert len(response.raw_output_contents) == len(names)
+    probabilities = np.frombuffer(response.raw_output_contents[2], np.float32)
+    assert probabilities.sum() == pytest.approx(1)
+    assert response.raw_output_contents[0][4:].decode() == LABELS[int(probabilities.argmax())]
+
+
+def test_raw_and_typed_contents_cannot_be_mixed(inference: Inference) -> None:
+    message = request()
+    message.raw_input_contents.append(b"\x01\x00\x00\x00a")
+    code, text = refused(inference, lambda stub: stub.ModelInfer(message))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "mixed" in text
+
+
+def test_raw_contents_must_be_as_many_as_inputs(inference: Inference) -> None:
+    message = pb.ModelInferRequest(model_name="intent", raw_input_contents=[b"", b""])
+    message.inputs.add(name="text", datatype="BYTES", shape=[1, 1])
+    code, text = refused(inference, lambda stub: stub.ModelInfer(message))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "2 elements for 1 inputs" in text
+
+
+@pytest.mark.parametrize("datatype", sorted(CONTENTS))
+def test_typed_contents_of_every_datatype_are_read(datatype: str) -> None:
+    message = pb.ModelInferRequest(model_name="m")
+    item = message.inputs.add(name="x", datatype=datatype, shape=[2])
+    values: list[Any] = {"BYTES": [b"a", b"b"], "BOOL": [True, False]}.get(datatype, [1, 0])
+    getattr(item.contents, CONTENTS[datatype]).extend(values)
+    (tensor,) = parse_infer(message, None).inputs
+    assert tensor.array.dtype == NUMPY_TYPES[datatype]
+    assert tensor.array.tolist() == values
+
+
+def test_typed_number_that_its_datatype_cannot_hold_is_refused(inference: Inference) -> None:
+    message = pb.ModelInferRequest(model_name="intent")
+    item = message.inputs.add(name="text", datatype="UINT8", shape=[1])
+    item.contents.uint_contents.append(300)
+    code, text = refused(inference, lambda stub: stub.ModelInfer(message))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "'text'" in text
+
+
+def test_half_precision_has_no_typed_contents(inference: Inference) -> None:
+    message = pb.ModelInferRequest(model_name="intent")
+    message.inputs.add(name="text", datatype="FP16", shape=[1])
+    code, text = refused(inference, lambda stub: stub.ModelInfer(message))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "raw_input_contents" in text
+
+
+@pytest.mark.parametrize(("parameter", "remaining", "timeout"), [
+    (None, None, None), (2_000_000, None, 2.0), (None, 3.0, 3.0), (2_000_000, 3.0, 2.0), (5_000_000, 3.0, 3.0),
+])  # fmt: skip
+def test_sooner_of_the_parameter_and_the_deadline_of_the_call_counts(
+    parameter: int | None, remaining: float | None, timeout: float | None
+) -> None:
+    message = request()
+    if parameter:
+        message.parameters["timeout"].int64_param = parameter
+    assert parse_infer(message, remaining).timeout == timeout
+
+
+def test_call_that_cannot_make_its_deadline_is_refused_at_once(inference: Inference, loaded: Repository) -> None:
+    loaded.get("intent").cost = CostModel(base=100.0, token=0.0, square=0.0)
+    code, text = refused(inference, lambda stub: stub.ModelInfer(request(), timeout=60))
+    assert code == grpc.StatusCode.UNAVAILABLE
+    assert "deadline" in text
+
+
+def test_row_of_a_caller_that_leaves_is_not_run(inference: Inference, loaded: Repository, held: HeldBackend) -> None:
+    engine = loaded.get("intent")
+    running = [engine.submit({"text": "a"}) for _ in range(2)]  # one for each runner
+    for _ in running:
+        held.wait_until_running()
+
+    async def leave(stub: Any) -> None:
+        call = stub.ModelInfer(request())
+        await until(lambda: engine.waiting)
+        (entry,) = engine._scheduler._waiting
+        call.cancel()
+        await until(entry.future.cancelled)
+
+    over_grpc(inference, leave)
+    held.released.set()
+    engine.close()
+    assert all(future.done() for future in running)
+    assert held.batches == [1, 1]
+
+
+def test_health_and_metadata(inference: Inference) -> None:
+    async def ask(stub: Any) -> None:
+        assert (await stub.ServerLive(pb.ServerLiveRequest())).live
+        assert (await stub.ServerReady(pb.ServerReadyRequest())).ready
+        assert (await stub.ModelReady(pb.ModelReadyRequest(name="intent"))).ready
+        assert (await stub.ServerMetadata(pb.ServerMetadataRequest())).name == "downstream"
+        metadata = await stub.ModelMetadata(pb.ModelMetadataRequest(name="intent", version="1"))
+        assert [(item.name, list(item.shape)) for item in metadata.inputs] == [
+            ("text", [-1, 1]),
+            ("text_pair", [-1, 1]),
+        ]
+        assert len(metadata.outputs) == 4
+
+    over_grpc(inference, ask)
+
+
+def test_server_that_is_stopping_is_live_but_not_ready(inference: Inference) -> None:
+    inference.stopping = True
+
+    async def ask(stub: Any) -> None:
+        assert (await stub.ServerLive(pb.ServerLiveRequest())).live
+        assert not (await stub.ServerReady(pb.ServerReadyRequest())).ready
+        assert not (await stub.ModelReady(pb.ModelReadyRequest(name="intent"))).ready
+
+    over_grpc(inference, ask)
+
+
+def test_index_has_the_reason_and_can_be_asked_for_ready_models_only(
+    repository: Repository, inference: Inference
+) -> None:
+    write_bundle(repository.folder, "bad", wrong_golden=True)
+    repository.load_all()
+
+    async def ask(stub: Any) -> None:
+        everything = (await stub.RepositoryIndex(pb.RepositoryIndexRequest())).models
+        assert [(model.name, model.state) for model in everything] == [("bad", "UNAVAILABLE"), ("intent", "READY")]
+        assert "golden" in everything[0].reason
+        ready = (await stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))).models
+        assert [model.name for model in ready] == ["intent"]
+
+    over_grpc(inference, ask)
+
+
+def test_unknown_model_is_not_found_by_every_method_that_names_one(inference: Inference) -> None:
+    for script in (
+        lambda stub: stub.ModelReady(pb.ModelReadyRequest(name="absent")),
+        lambda stub: stub.ModelMetadata(pb.ModelMetadataRequest(name="absent")),
+        lambda stub: stub.ModelInfer(request(model="absent")),
+    ):
+        code, text = refused(inference, script)
+        assert code == grpc.StatusCode.NOT_FOUND
+        assert "'absent'" in text
+
+
+def test_internal_error_hides_its_details(
+    inference: Inference, held: HeldBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    held.failure = RuntimeError("secret")
+    held.released.set()
+    code, text = refused(inference, lambda stub: stub.ModelInfer(request()))
+    assert code == grpc.StatusCode.INTERNAL
+    assert "secret" not in text
+    assert text.split("id ")[1].split(";")[0] in caplog.text
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m.name not in OFFERED], ids=lambda method: method.name)
+def test_what_is_not_offered_is_unimplemented(inference: Inference, method: Any) -> None:
+    message = getattr(pb, method.input_type.name)()
+
+    async def ask(stub: Any) -> None:
+        if not method.server_streaming:
+            await getattr(stub, method.name)(message)
+            return
+
+        async def requests() -> AsyncIterator[Any]:
+            yield message
+
+        async for _ in getattr(stub, method.name)(requests()):
+            pass
+
+    code, _ = refused(inference, ask)
+    assert code == grpc.StatusCode.UNIMPLEMENTED

@@ -1,0 +1,102 @@
+"""v2 messages to rows and answers to tensors, and what the metrics say of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.errors import InvalidInput
+from serving.gateway.codec import Tensor
+from serving.gateway.v2 import Inference, InferRequest, InferResponse, timeout_of
+from tests.serving.bundles import LABELS
+
+
+def column(name: str, values: list[Any], datatype: str = "BYTES") -> Tensor:
+    array = np.empty((len(values), 1), object)
+    array[:, 0] = values
+    return Tensor(name, datatype, array)
+
+
+def infer(inference: Inference, *inputs: Tensor, **changes: Any) -> InferResponse:
+    return asyncio.run(inference.infer(InferRequest("intent", "", inputs, **changes), "test"))
+
+
+def outputs(response: InferResponse) -> dict[str, Any]:
+    return {tensor.name: tensor.array for tensor in response.outputs}
+
+
+def test_every_row_has_its_line_in_every_output(inference: Inference) -> None:
+    response = infer(inference, column("text", ["a", "bb", "ccc"]), id="7")
+    assert (response.model, response.version, response.id) == ("intent", "1", "7")
+    shapes = {tensor.name: tensor.array.shape for tensor in response.outputs}
+    wide = (3, len(LABELS))
+    assert shapes == {"label": (3, 1), "score": (3, 1), "probabilities": wide, "logits": wide}
+    alone = outputs(infer(inference, column("text", ["bb"])))
+    for name, array in outputs(response).items():
+        np.testing.assert_array_equal(array[1], alone[name][0])
+
+
+def test_scalar_column_may_come_without_its_trailing_axis(inference: Inference) -> None:
+    flat = Tensor("text", "BYTES", np.array(["a", "bb"], object))
+    assert outputs(infer(inference, flat)).keys() == outputs(infer(inference, column("text", ["a"]))).keys()
+
+
+def test_pairs_belong_to_the_row_of_their_index(inference: Inference) -> None:
+    together = outputs(infer(inference, column("text", ["a", "a"]), column("text_pair", ["x", "y"])))
+    for index, pair in enumerate("xy"):
+        alone = outputs(infer(inference, column("text", ["a"]), column("text_pair", [pair])))
+        np.testing.assert_array_equal(together["logits"][index], alone["logits"][0])
+    assert not np.array_equal(together["logits"][0], together["logits"][1])
+
+
+def test_requested_outputs_come_alone_and_in_the_order_asked_for(inference: Inference) -> None:
+    response = infer(inference, column("text", ["a"]), outputs=("logits", "label"))
+    assert [tensor.name for tensor in response.outputs] == ["logits", "label"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ([column("text", ["a"]), column("text", ["b"])], "twice"),
+        ([column("text", ["a"]), column("text_pair", ["b", "c"])], r"different batch sizes: \[1, 2\]"),
+        ([column("text_pair", ["a"])], "Missing: text"),
+        ([column("text", [])], "at least 1, got 0"),
+    ],
+)
+def test_inputs_that_are_no_rows_are_refused(inference: Inference, inputs: list[Tensor], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        infer(inference, *inputs)
+
+
+def test_bad_row_of_several_is_named_by_its_index(inference: Inference) -> None:
+    with pytest.raises(InvalidInput, match="^row 1: text: is empty"):
+        infer(inference, column("text", ["a", "", "c"]))
+    with pytest.raises(InvalidInput, match="^text: is empty"):
+        infer(inference, column("text", [""]))
+
+
+def test_requests_are_counted_by_protocol_and_outcome(
+    inference: Inference, sample: Callable[..., float | None]
+) -> None:
+    infer(inference, column("text", ["a", "b"]))
+    with pytest.raises(InvalidInput):
+        infer(inference, column("text", [""]))
+    labels = {"model": "intent", "protocol": "test"}
+    assert sample("downstream_requests_total", outcome="ok", **labels) == 1
+    assert sample("downstream_requests_total", outcome="InvalidInput", **labels) == 1
+    assert sample("downstream_request_seconds_count", **labels) == 2
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(None, None), (0, None), (1, 1e-6), (2_500_000, 2.5)])
+def test_timeout_is_in_microseconds(value: int | None, seconds: float | None) -> None:
+    assert timeout_of({} if value is None else {"timeout": value}) == seconds
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "1000"])
+def test_timeout_that_is_no_positive_integer_is_refused(value: object) -> None:
+    with pytest.raises(InvalidInput, match="'timeout'"):
+        timeout_of({"timeout": value})

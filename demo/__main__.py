@@ -77,8 +77,8 @@ def _show(server: subprocess.Popen[bytes], http: int, grpc: int, *, once: bool, 
         return 1
     _say(5, "predict")
     print(f'  "{TICKET}"\n  REST  {_over_rest(url)}\n  gRPC  {_over_grpc(grpc)}')
-    _say(6, "load test: 20 requests a second for 8 s, open loop")
-    code = loadtest([url, "--model", NAME, "--rate", "20", "--duration", "8", "--input", str(DATA / "test.csv"),
+    _say(6, "load test: 50 requests a second for 10 s, open loop")
+    code = loadtest([url, "--model", NAME, "--rate", "50", "--duration", "10", "--input", str(DATA / "test.csv"),
                      "--output", "loadtest-report"])  # fmt: skip
     if code:
         return code

@@ -36,7 +36,9 @@ def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The version directory that ``--precision fp32`` wrote: nothing is simulated. Read only."""
     folder = tmp_path_factory.mktemp("exported")
     own = Path(shutil.copytree(checkpoint, folder / "toy"))
-    assert export([str(own), "--precision", "fp32", "--repository", str(folder / "repository")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the exporter's process
+        assert export([str(own), "--precision", "fp32", "--repository", str(folder / "repository")]) == 0
     return folder / "repository" / "toy" / "1"
 
 

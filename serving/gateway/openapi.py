@@ -8,6 +8,7 @@ _ERRORS = {
     "400": "The request is wrong; the text names the field, the value and the remedy",
     "404": "No such model or version",
     "413": "The body is over the limit",
+    "501": "A feature of the protocol that this server does not offer",
     "503": "Not ready, or overloaded (see Retry-After)",
     "504": "The deadline passed before the row was run",
 }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from serving.engine import Engine
-from serving.errors import InvalidInput, NotReady
+from serving.errors import InvalidInput, NotReady, Unsupported
 from serving.gateway.codec import Tensor
 from serving.metrics import Metrics
 from serving.repository import Repository
@@ -24,7 +24,7 @@ from serving.tensors import NUMPY_TYPES, Field, Row
 log = logging.getLogger(__name__)
 
 SERVER_NAME = "downstream"
-EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters")
+EXTENSIONS = ("binary_tensor_data", "parameters")
 MICROSECONDS = 1e-6
 
 
@@ -118,6 +118,13 @@ def unexpected(error: BaseException) -> str:
     number = uuid.uuid4().hex[:12]
     log.error("internal error %s", number, exc_info=error)
     return f"internal error, id {number}; the server's log has the details"
+
+
+def refuse_unsupported(name: str, parameters: Mapping[str, Any]) -> None:
+    """Raise Unsupported for a parameter of an input or output that would change the answer if it were ignored."""
+    for parameter in ("classification", "shared_memory_region"):
+        if parameter in parameters:
+            raise Unsupported(f"'{name}': the parameter {parameter} is not supported; leave it out")
 
 
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:

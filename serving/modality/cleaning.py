@@ -11,7 +11,6 @@ FORMS = ("none", "NFC", "NFKC")
 
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->", re.DOTALL)
 _WHITESPACE = re.compile(r"\s+")
-_KEPT_CONTROLS = frozenset("\t\n\r")
 # Zero-width joiners carry meaning in emoji and in Indic and Arabic scripts: they stay.
 _KEPT_FORMATS = frozenset("\u200c\u200d")
 
@@ -50,5 +49,5 @@ class Cleaning:
 def _is_kept(character: str) -> bool:
     category = unicodedata.category(character)
     if category == "Cc":
-        return character in _KEPT_CONTROLS
+        return character.isspace()  # what separates words goes on separating them
     return category != "Cf" or character in _KEPT_FORMATS

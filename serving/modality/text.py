@@ -82,7 +82,9 @@ class TextEncoder:
 
     def encode(self, text: str, pair: str | None = None) -> dict[str, Array]:
         """Token arrays of one row, each INT64 of shape [length]. Raises InvalidInput when nothing is left of a text."""
-        encoding = self._tokenizer.encode(self._cleaned("text", text), pair and self._cleaned("text_pair", pair))
+        encoding = self._tokenizer.encode(
+            self._cleaned("text", text), None if pair is None else self._cleaned("text_pair", pair)
+        )
         if not encoding.ids:
             raise InvalidInput(fault("text", "has no tokens", text, "send a text that the tokenizer knows"))
         arrays = {name: np.array(getattr(encoding, _ATTRIBUTES[name]), np.int64) for name in self.settings.arrays}

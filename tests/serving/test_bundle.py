@@ -150,3 +150,19 @@ def test_difference_beyond_the_tolerance_is_told(answer: object, said: str | Non
     assert len(found) == (said is not None)
     if said:
         assert re.match(said, found[0])
+
+
+@pytest.mark.parametrize("emptied", ["files", "tolerance"])
+def test_bundle_that_nothing_proves_is_refused(emptied: str, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    written = json.loads((folder / MANIFEST).read_text("utf-8"))
+    write_json(folder / MANIFEST, {**written, emptied: {}})
+    with pytest.raises(BundleError, match="nothing proves the version"):
+        open_bundle(folder)
+
+
+def test_file_slipped_into_the_assets_is_named(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    (folder / "assets" / "extra.json").write_text("{}", "utf-8")
+    with pytest.raises(BundleError, match=r"no digest of assets/extra\.json"):
+        open_bundle(folder)

@@ -83,3 +83,15 @@ def test_plain_configuration_warns_of_nothing() -> None:
 def test_queue_capacity_is_triton_s_own_setting() -> None:
     assert queue_capacity(config_of("dynamic_batching { default_queue_policy { max_queue_size: 5 } }")) == 5
     assert queue_capacity(config_of("dynamic_batching { }")) is None
+
+
+def test_batching_and_instances_that_are_not_honoured_are_named() -> None:
+    config = config_of(
+        "instance_group { count: 2 } dynamic_batching { preferred_batch_size: 4 max_queue_delay_microseconds: 5 }"
+    )
+    assert not_honoured(config) == [
+        "instance_group (give --runners)",
+        "dynamic_batching.preferred_batch_size",
+        "dynamic_batching.max_queue_delay_microseconds",
+    ]
+    assert not_honoured(config_of("instance_group { count: 1 } dynamic_batching { }")) == []

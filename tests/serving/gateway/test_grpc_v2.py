@@ -239,3 +239,11 @@ def test_what_is_not_offered_is_unimplemented(inference: Inference, method: Any)
 
     code, _ = refused(inference, ask)
     assert code == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_classification_is_unimplemented_and_not_ignored(loaded: Repository, inference: Inference) -> None:
+    asked = request()
+    asked.outputs.add(name="logits").parameters["classification"].int64_param = 2
+    code, details = refused(inference, lambda stub: stub.ModelInfer(asked))
+    assert code == grpc.StatusCode.UNIMPLEMENTED
+    assert "classification" in details

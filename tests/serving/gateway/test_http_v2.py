@@ -319,3 +319,24 @@ def test_whatever_the_json_it_is_answered_or_refused_but_never_an_internal_error
                 assert response.json()["error"]
 
     holds()
+
+
+def test_other_methods_on_the_hot_routes_are_told_which_is_right(client: TestClient) -> None:
+    for path in (PREDICT, INFER):
+        response = client.get(path)
+        assert (response.status_code, response.headers["allow"]) == (405, "POST")
+        assert response.json() == {"error": "Method Not Allowed"}
+
+
+def test_compressed_body_is_refused_by_name_and_not_as_bad_json(client: TestClient) -> None:
+    response = client.post(INFER, content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    assert response.status_code == 501
+    assert "gzip" in response.json()["error"]
+
+
+@pytest.mark.parametrize("parameter", ["classification", "shared_memory_region"])
+def test_parameter_that_would_change_the_answer_is_refused_and_not_ignored(parameter: str, client: TestClient) -> None:
+    asked = {**TENSORS, "outputs": [{"name": "logits", "parameters": {parameter: 1}}]}
+    response = client.post(INFER, json=asked)
+    assert response.status_code == 501
+    assert parameter in response.json()["error"]

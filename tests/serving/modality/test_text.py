@@ -116,3 +116,8 @@ def test_assets_that_are_missing_or_damaged_are_refused_with_their_folder(
         (assets / file).write_bytes(content)
     with pytest.raises(BundleError, match=str(assets)):
         TextEncoder.open(assets)
+
+
+def test_empty_second_text_is_refused_and_not_taken_for_none() -> None:
+    with pytest.raises(InvalidInput, match=r"^text_pair: is empty"):
+        encoder().encode("a", "")

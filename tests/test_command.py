@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points, version
 from types import SimpleNamespace
 
@@ -16,9 +18,12 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``main`` sets this for its process; here it is put back."""
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """``main`` sets a variable and a signal handler for its process; here they are put back."""
     monkeypatch.setenv("TQDM_MININTERVAL", "0.1")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture(params=list(downstream.STAGES))
@@ -87,6 +92,30 @@ def test_a_stage_is_given_its_words_and_its_exit_code_is_handed_on(monkeypatch: 
     monkeypatch.setattr(downstream, "import_module", imported)
     assert downstream.main(["export", "runs/a", "--to", "onnx"]) == 3
     assert asked == [("export.__main__", ["runs/a", "--to", "onnx"])]
+
+
+def test_ctrl_c_in_any_stage_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downstream, "import_module", lambda name: SimpleNamespace(main=interrupted))
+    assert downstream.main(["export", "runs/a"]) == 130
+    assert capsys.readouterr().err == "downstream export: interrupted\n"
+
+
+def test_sigterm_ends_a_stage_that_does_not_handle_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the stage is still being imported."""
+
+    def imported(name: str) -> SimpleNamespace:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("was not ended")
+
+    monkeypatch.setattr(downstream, "import_module", imported)
+    with pytest.raises(SystemExit) as caught:
+        downstream.main(["export", "runs/a"])
+    assert caught.value.code == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,12 +44,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
             "training": {"epochs": 1, "batch_rows": 16, "learning_rate": 5e-4},
         },
     )
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TQDM_MININTERVAL", "10")
         patch.setenv("OMP_NUM_THREADS", "1")  # of the exporter's process
         assert main(["finetune", str(recipe)]) == 0
         words = ["--to", "onnx", "--precision", "int8", "--name", "weather", "--repository", str(folder / "repository")]
         assert main(["export", str(folder / "run"), *words]) == 0
+    signal.signal(signal.SIGTERM, handler)  # the command sets its own
     return open_bundle(folder / "repository" / "weather" / "1")
 
 

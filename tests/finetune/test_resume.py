@@ -17,7 +17,7 @@ from serving.errors import BundleError
 from serving.tasks.text_classification import TextClassification
 from serving.tensors import Row
 from tests.finetune import toy
-from tests.finetune.interruption import interrupted_main
+from tests.finetune.interruption import counted_main, interrupted_main
 
 # 18 batches and 9 optimizer steps an epoch; the last step, 18, is no multiple of the 5 between two evaluations.
 CHANGES: dict[str, Any] = {
@@ -79,7 +79,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     with pytest.raises(BundleError, match="--resume"):
         open_checkpoint(tmp_path / "run")
 
-    assert main([*argv, "--resume"]) == 0
+    assert counted_main([*argv, "--resume"]) == (0, list(range(step + 1, 19)))
     weights, training, scores = story(tmp_path / "run")
     assert training == uninterrupted[1]
     assert scores == uninterrupted[2]
@@ -93,7 +93,7 @@ def test_sigterm_is_as_good_as_ctrl_c_and_a_run_may_be_interrupted_again(
     argv = [str(recipe), f"output={tmp_path / 'run'}"]
     assert interrupted_main(argv, 3, signal.SIGTERM) == INTERRUPTED
     assert interrupted_main([*argv, "--resume"], 7) == INTERRUPTED
-    assert main([*argv, "--resume"]) == 0
+    assert counted_main([*argv, "--resume"]) == (0, list(range(8, 19)))
     assert story(tmp_path / "run") == uninterrupted
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from finetune.__main__ import main
+from finetune.batches import LengthBatches
 from finetune.prediction import predict
 from finetune.training import Interruption, resolve_precision, training_log
 from serving.tasks.text_classification import TextClassification
@@ -31,6 +33,19 @@ def test_a_separable_task_is_learned(checkpoint: Path) -> None:
     scores = json.loads((checkpoint / "metrics.json").read_text("utf-8"))["validation"]
     assert scores["accuracy"] > 0.9
     assert scores["mcc"] > 0.8
+
+
+def test_every_epoch_draws_its_own_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, drawn = LengthBatches.__iter__, {}
+
+    def noted(self: LengthBatches) -> Iterator[list[int]]:
+        drawn[self.epoch] = list(draw(self))
+        return iter(drawn[self.epoch])
+
+    monkeypatch.setattr(LengthBatches, "__iter__", noted)
+    trained(tmp_path)
+    assert drawn.keys() == {0, 1, 2}
+    assert drawn[0] != drawn[1] != drawn[2]
 
 
 def test_a_test_split_is_scored_once_beside_the_validation(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from finetune.checkpoint import MODEL, Checkpoint, open_checkpoint
 from finetune.prediction import predict
 from serving.backends import open_backend
 from serving.bundle import Manifest, write_json
-from serving.errors import DownstreamError
+from serving.errors import BundleError, DownstreamError
 from serving.tasks import Task, find
 from serving.tensors import Row, Tensors, check
 
@@ -119,9 +119,11 @@ def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
             graphs, reference = _make_graphs(checkpoint, task, encoded, args.precision, Path(temporary), evidence)
             _measure_all(task, rows, encoded, graphs, reference, evidence)
             _pass_gates(evidence, args.tolerance)
+        except onnx_graph.ExportError as error:
+            evidence.gates.append((False, str(error)))
+            raise GateFailed(str(error)) from error
         finally:
-            if evidence.candidates:
-                _write_reports(output, name, args.precision, evidence)
+            _write_reports(output, name, args.precision, evidence)
         chosen = golden.choose(task, rows, encoded, reference)
         final = evidence.candidates[-1]
         manifest = Manifest(
@@ -137,14 +139,12 @@ def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
             source=_source(checkpoint),
         )
         (graph_name,) = task.graphs
-        return bundle_writer.write(
-            args.repository,
-            manifest,
-            {graph_name: graphs[args.precision]},
-            checkpoint.assets,
-            golden.golden_rows(task, rows, reference, chosen),
-            task,
-        )
+        files = {graph_name: graphs[args.precision]}
+        proof = golden.golden_rows(task, rows, reference, chosen)
+        try:
+            return bundle_writer.write(args.repository, manifest, files, checkpoint.assets, proof, task)
+        except BundleError as error:
+            raise GateFailed(str(error)) from error
 
 
 def _validation_rows(checkpoint: Checkpoint, limit: int) -> list[dict[str, Any]]:
@@ -164,10 +164,13 @@ def _make_graphs(
     print("exporting to ONNX (about 20 s), while PyTorch answers the validation split")
     example = task.encode(check(task.example, task.inputs))
     process = onnx_graph.start(weights, task.auto_class, graph, example, graphs["fp32"])
-    model = getattr(transformers, task.auto_class).from_pretrained(weights).eval()
-    with tqdm(total=len(encoded), desc="PyTorch", unit="row") as bar:
-        reference = predict(model, task, encoded, bar.update)
-    onnx_graph.finish(process, graph, graphs["fp32"])
+    try:
+        model = getattr(transformers, task.auto_class).from_pretrained(weights).eval()
+        with tqdm(total=len(encoded), desc="PyTorch", unit="row") as bar:
+            reference = predict(model, task, encoded, bar.update)
+        onnx_graph.finish(process, graph, graphs["fp32"])
+    finally:
+        process.kill()
     backend = open_backend(BACKEND, {name: graphs["fp32"]})
     evidence.sweep = sweep(model, backend, name, graph, model.config.vocab_size, min(task.max_sizes.values()))
     print(f"shapes: {len(evidence.sweep)} swept, batch 1 to 5; largest relative difference "

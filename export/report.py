@@ -35,15 +35,21 @@ def as_json(candidates: Sequence[Candidate], sweep: Sequence[Swept], gates: Gate
 
 def write(path: Path, title: str, candidates: Sequence[Candidate], sweep: Sequence[Swept], gates: Gates) -> None:
     """Write the HTML page."""
-    rows = len(candidates[0].answers)
-    page = Page(f"Export report: {title}", f"verified on {rows:,} validation rows by the backend that will serve it")
+    subtitle = "not verified: the export failed before that"
+    if candidates:
+        subtitle = f"verified on {len(candidates[0].answers):,} validation rows by the backend that will serve it"
+    page = Page(f"Export report: {title}", subtitle)
     page.section("Gates", *[verdict(passed, message) for passed, message in gates])
-    page.section("Candidates", _figures(candidates), note="Latency: one row at a time on one thread of this machine.")
+    if candidates:
+        page.section(
+            "Candidates", _figures(candidates), note="Latency: one row at a time on one thread of this machine."
+        )
     if len(candidates) > 1:
         page.section("Quality by class", *_per_class(candidates))
-    page.section(
-        "Shapes never traced, against PyTorch", _sweep(sweep), note="Largest relative difference of the fp32 graph."
-    )
+    if sweep:
+        page.section(
+            "Shapes never traced, against PyTorch", _sweep(sweep), note="Largest relative difference of the fp32 graph."
+        )
     page.write(path)
 
 

@@ -72,7 +72,8 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     """The story of the stage: read and check everything, train, score, write the checkpoint."""
     started = time.time()
     recipe, task_class, splits, base = _checked(path, overrides)
-    folder = checkpoint.prepare_folder(recipe, resume=resume, overwrite=overwrite)
+    data = splits.digest()
+    folder = checkpoint.prepare_folder(recipe, data, resume=resume, overwrite=overwrite)
     config = assets.write(recipe, task_class, base, splits.train, folder / checkpoint.ASSETS)
     task = task_class.open(folder / checkpoint.ASSETS)
     encoded = {name: _encode(task, examples, name) for name, examples in splits.named()}
@@ -107,7 +108,7 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     write_json(folder / checkpoint.METRICS, metrics)
     _write_rows(folder / checkpoint.EVALUATION, encoded["validation"].rows)
     report.write(folder / checkpoint.REPORT, recipe, task, metrics, encoded, predicted)
-    source = {"base_model": recipe.model.base or "scratch", "data_digest": splits.digest()}
+    source = {"base_model": recipe.model.base or "scratch", "data_digest": data}
     checkpoint.finish(folder, recipe, model, source)
     print(_closing(folder, metrics))
     return 0

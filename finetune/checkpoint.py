@@ -21,6 +21,7 @@ from serving.errors import BundleError
 MANIFEST = "checkpoint.json"
 METRICS = "metrics.json"
 RECIPE = "recipe.yaml"
+DATA = "data.json"
 REPORT = "report.html"
 ASSETS = "assets"
 MODEL = "model"
@@ -68,11 +69,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, manifest)
 
 
-def prepare_folder(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
-    """The output folder, ready for this run.
+def prepare_folder(recipe: Recipe, data: str, *, resume: bool, overwrite: bool) -> Path:
+    """The output folder, ready for this run; ``data`` is the digest of its rows.
 
     Raises RecipeError when a finished or interrupted run, or anything that is no run, is in the way, or when
-    ``--resume`` finds a different recipe.
+    ``--resume`` finds a different recipe or other data.
     """
     folder = Path(recipe.output)
     if folder.exists() and not (folder / RECIPE).is_file() and (folder.is_file() or any(folder.iterdir())):
@@ -83,7 +84,7 @@ def prepare_folder(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
             raise RecipeError(f"{folder}: this run is finished, there is nothing to resume")
         if not interrupted:
             raise RecipeError(f"{folder}: no interrupted run to resume; start it without --resume")
-        _same_recipe(recipe, folder)
+        _same_run(recipe, data, folder)
         return folder
     if (finished or interrupted) and not overwrite:
         state = "a finished checkpoint" if finished else "an interrupted run (continue it with --resume)"
@@ -93,6 +94,7 @@ def prepare_folder(recipe: Recipe, *, resume: bool, overwrite: bool) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECIPE).write_text(resolved(recipe), "utf-8")
+        write_json(folder / DATA, {"digest": data})
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror}); give another output=...") from error
     return folder
@@ -103,7 +105,7 @@ def resolved(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-def _same_recipe(recipe: Recipe, folder: Path) -> None:
+def _same_run(recipe: Recipe, data: str, folder: Path) -> None:
     before = yaml.safe_load((folder / RECIPE).read_text("utf-8"))
     now = recipe.model_dump()
     changed = [key for key in now if now[key] != before.get(key)]
@@ -111,6 +113,11 @@ def _same_recipe(recipe: Recipe, folder: Path) -> None:
         raise RecipeError(
             f"{folder / RECIPE}: the interrupted run had another recipe; what differs is in {', '.join(changed)}. "
             "Resume with the same recipe and overrides, or start anew with --overwrite"
+        )
+    if json.loads((folder / DATA).read_text("utf-8"))["digest"] != data:
+        raise RecipeError(
+            f"{folder}: the rows of the data have changed since the run was interrupted, so it cannot go on with them. "
+            "Resume with the rows as they were, or start anew with --overwrite"
         )
 
 

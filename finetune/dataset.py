@@ -60,6 +60,7 @@ def load(recipe: Recipe, task: type[Task], faults: Faults) -> Splits:
         train, validation = hold_out(train, round(data.validation * len(train)), task, recipe.seed)
     if data.limit is not None and data.limit < len(train):
         _, train = hold_out(train, data.limit, task, recipe.seed)
+    _check_optional(train, {"validation": validation, "test": test}, task, faults)
     _check_labels(train, {"validation": validation, "test": test}, task, faults)
     if train and not validation and "validation" not in splits:
         faults.add_key(
@@ -188,6 +189,18 @@ class _Reader:
         if isinstance(value, int):
             value = str(value)
         return self.data.labels.get(value, value) if isinstance(value, str) else value
+
+
+def _check_optional(
+    train: Sequence[Example], others: Mapping[str, Sequence[Example]], task: type[Task], faults: Faults
+) -> None:
+    """An optional input that no training row has must be in no other row: the model would never have seen it."""
+    for field in (field for field in task.inputs if field.optional):
+        if any(field.name in example.row for example in train):
+            continue
+        for name, examples in others.items():
+            for example in (example for example in examples if field.name in example.row):
+                faults.add(example.place, f"{field.name}: is in {name} and in no row of train; leave it out of {name}")
 
 
 def _check_labels(

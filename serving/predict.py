@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with closing(Engine.load(_bundle(args.model), Settings(capacity=2 * IN_FLIGHT))) as engine:
             fields = [field.name for field in engine.task.inputs]
             _check_names(columns, fields)
+            _check_files(args.input, args.output)
             # Counting first costs one more pass over the file and gives a bar that knows its end.
             total = None if args.input == "-" else sum(1 for _ in _rows(args.input, fields[0]))
             with tqdm(desc="predicting", unit="row", total=total) as bar, _opened(args.output) as output:
@@ -158,6 +159,12 @@ def _mapping(pairs: Sequence[str]) -> dict[str, str]:
         if "=" not in pair:
             raise InvalidInput(fault("--columns", "must be FIELD=COLUMN", pair, "write for example text=body"))
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _check_files(source: str, target: str) -> None:
+    """Raise InvalidInput where writing the output would destroy the input before it is read."""
+    if target != "-" and Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
+        raise InvalidInput(fault("--output", "is the input file itself", target, "give another file"))
 
 
 def _check_names(columns: Mapping[str, str], fields: Sequence[str]) -> None:

@@ -83,15 +83,21 @@ def check(row: Row, fields: Sequence[Field]) -> dict[str, Any]:
         value = row.get(field.name)
         if value is None:
             if not field.optional:
-                faults.append(fault(field.name, "missing", value, f"send it as {field.dtype}"))
+                faults.append(fault(field.name, "missing", value, f"give {_wanted(field)}"))
             continue
         try:
             checked[field.name] = _typed(value, field)
         except (TypeError, ValueError, OverflowError) as error:
-            faults.append(fault(field.name, str(error), value, f"send it as {field.dtype} {list(field.shape)}"))
+            faults.append(fault(field.name, str(error), value, f"give {_wanted(field)}"))
     if faults:
         raise InvalidInput(listed(faults))
     return checked
+
+
+def _wanted(field: Field) -> str:
+    if field.dtype == "BYTES" and not field.shape:
+        return "a text"
+    return f"{field.dtype} of shape {list(field.shape)}" if field.shape else f"a number ({field.dtype})"
 
 
 def _typed(value: object, field: Field) -> Any:

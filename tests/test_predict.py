@@ -212,3 +212,12 @@ def test_any_texts_have_one_line_each_in_their_order(version: Path, texts: list[
         else:
             assert line["logits"] == logits(version, text)
     assert code == (SOME_FAILED if failed else 0)
+
+
+def test_the_input_is_not_overwritten_by_the_output(version: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows.txt").write_text("thanks\n")
+    Path("link.txt").symlink_to("rows.txt")
+    assert "--output: is the input file itself" in refused(
+        capsys, version, "--input", "rows.txt", "--output", "link.txt"
+    )
+    assert Path("rows.txt").read_text() == "thanks\n"

@@ -185,9 +185,10 @@ def test_a_graph_that_is_not_the_model_is_not_written(
         return model
 
     monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", other)
-    assert quickly(own, "--repository", tmp_path / "repository") != 0
+    assert quickly(own, "--repository", tmp_path / "repository") == GATE_FAILED
     assert "differs from PyTorch" in capsys.readouterr().err
     assert not (tmp_path / "repository").exists()
+    assert "differs from PyTorch" in (own / "export" / "report.html").read_text("utf-8")
 
 
 # -- what is refused at the door --------------------------------------------------------------------------------------

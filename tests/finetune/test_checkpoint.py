@@ -31,6 +31,7 @@ def test_it_holds_what_the_design_says_and_nothing_of_the_trainer(checkpoint: Pa
         "assets/text.json",
         "assets/tokenizer.json",
         "checkpoint.json",
+        "data.json",
         "metrics.json",
         "model/config.json",
         "model/model.safetensors",
@@ -113,9 +114,11 @@ def test_a_folder_without_a_manifest_is_no_checkpoint(tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
-def prepared(folder: Path, *, resume: bool = False, overwrite: bool = False, seed: int = 13) -> Path:
+def prepared(
+    folder: Path, *, resume: bool = False, overwrite: bool = False, seed: int = 13, data: str = "digest"
+) -> Path:
     recipe = Recipe.model_validate({**toy.recipe(Path("x")), "output": str(folder), "seed": seed})
-    return prepare_folder(recipe, resume=resume, overwrite=overwrite)
+    return prepare_folder(recipe, data, resume=resume, overwrite=overwrite)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "trainer"])
@@ -127,7 +130,7 @@ def test_what_a_run_left_is_replaced_only_on_demand(tmp_path: Path, name: str) -
         prepared(folder)
     assert (folder / "old").exists()
     prepared(folder, overwrite=True)
-    assert [path.name for path in folder.iterdir()] == ["recipe.yaml"]
+    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "data.json"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -160,3 +163,11 @@ def test_only_an_interrupted_run_of_the_same_recipe_is_resumed(tmp_path: Path) -
     (folder / "checkpoint.json").write_text("{}")
     with pytest.raises(RecipeError, match="finished, there is nothing to resume"):
         prepared(folder, resume=True)
+
+
+def test_a_run_is_not_resumed_with_other_rows(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "run")
+    (folder / "trainer").mkdir()
+    assert prepared(folder, resume=True) == folder
+    with pytest.raises(RecipeError, match="rows of the data have changed"):
+        prepared(folder, resume=True, data="another digest")

@@ -266,3 +266,10 @@ def test_the_digest_does_not_depend_on_the_process() -> None:
     splits = Splits([Example({"text": "ä", "label": "x"}, "a:1")], [], [])
     content = b"train" + json.dumps({"label": "x", "text": "ä"}, ensure_ascii=False).encode() + b"validation" + b"test"
     assert splits.digest() == hashlib.sha256(content).hexdigest()
+
+
+def test_a_second_text_that_no_training_row_has_is_a_fault_of_its_row() -> None:
+    _, faults = load(
+        {"validation": "dev.jsonl"}, train=numbered(6), dev=[{"text": "x", "text_pair": "y", "label": "a"}]
+    )
+    assert faults == ["dev.jsonl:1: text_pair: is in validation and in no row of train; leave it out of validation"]

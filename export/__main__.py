@@ -92,13 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = args.name or args.checkpoint.resolve().name
     try:
         bundle_writer.check_name(name)
+        bundle_writer.check_repository(args.repository)
         checkpoint = open_checkpoint(args.checkpoint)
         final = export(checkpoint, name, args)
     except GateFailed as error:
         print(f"downstream export: {error}\nnothing was written to {args.repository}; "
               f"report: {args.checkpoint / 'export' / 'report.html'}", file=sys.stderr)  # fmt: skip
         return GATE_FAILED
-    except DownstreamError as error:
+    except (DownstreamError, OSError) as error:
         print(f"downstream export: {error}", file=sys.stderr)
         return FAULTY
     print(f"bundle:     {final}")
@@ -135,6 +136,8 @@ def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
             graphs=dict.fromkeys(task.graphs, GRAPH_FILE),
             tolerance=golden.tolerance(task, final.answers, reference, chosen),
             max_batch_size=args.max_batch_size,
+            # Dynamic INT8 takes one scale for a whole batch, so a row's answer would depend on its batch mates.
+            batch_invariant=args.precision != "int8",
             quality={candidate.name: candidate.summary() for candidate in evidence.candidates},
             source=_source(checkpoint),
         )

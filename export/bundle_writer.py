@@ -35,6 +35,13 @@ def check_name(name: str) -> None:
         raise InvalidInput(f"--name: {name!r} must be letters, digits, '.', '_' and '-', and begin with no sign")
 
 
+def check_repository(repository: Path) -> None:
+    """Raise InvalidInput, before any work, where no bundle could be written."""
+    nearest = next(folder for folder in (repository, *repository.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InvalidInput(f"--repository: {nearest} is no folder that can be written to; give another")
+
+
 def next_version(model: Path) -> int:
     """One more than the highest version there is."""
     taken = [int(path.name) for path in model.glob("[0-9]*") if path.is_dir() and path.name.isdigit()]

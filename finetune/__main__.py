@@ -78,6 +78,9 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     task = task_class.open(folder / checkpoint.ASSETS)
     encoded = {name: _encode(task, examples, name) for name, examples in splits.named()}
     print(_outline(recipe, encoded))
+    for name, count in dataset.overlap(splits, task_class).items():
+        if count:
+            print(f"warning: {count} of the {name} rows are also in train, so {name} scores flatter", file=sys.stderr)
 
     interruption = Interruption()
     trainer = build_trainer(
@@ -111,6 +114,8 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     source = {"base_model": recipe.model.base or "scratch", "data_digest": data}
     checkpoint.finish(folder, recipe, model, source)
     print(_closing(folder, metrics))
+    if any(entry["loss"] is None for entry in metrics["training"]["train"]):
+        print("warning: the loss was not finite at some steps: lower training.learning_rate", file=sys.stderr)
     return 0
 
 

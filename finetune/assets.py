@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
 from finetune.base_model import forward_parameters, locate, longest, read_config, tokenizer_arrays
-from finetune.faults import Faults, RecipeError
+from finetune.faults import Faults
 from finetune.recipe import Recipe
 from finetune.sources import Example
 from finetune.vocabulary import PAD, train
@@ -32,7 +32,9 @@ def check_base(recipe: Recipe, faults: Faults) -> Path | None:
         folder = None if scratch else locate(recipe.model)
         config = read_config(recipe, folder, recipe.tokenizer.vocab_size if recipe.tokenizer else 0, 0)
         forward_parameters(find(recipe.task), config)
-    except (RecipeError, OSError, ValueError) as error:
+        if folder is not None:
+            Tokenizer.from_file(str(folder / TOKENIZER))
+    except Exception as error:  # tokenizers raises bare Exception, transformers many kinds
         faults.add_key("model.scratch.type" if scratch else "model.base", str(error))
         return None
     bound = None if scratch else longest(config)

@@ -37,6 +37,11 @@ def locate(model: Model) -> Path:
             f"{model.base!r} has no tokenizer.json; serving reads only that format. Convert it once: "
             f"AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER), and give FOLDER as model.base"
         )
+    if not list(folder.glob("*.safetensors")):
+        raise RecipeError(
+            f"{model.base!r} has no weights as *.safetensors; convert them once with save_pretrained(FOLDER), "
+            "and give FOLDER as model.base"
+        )
     return folder
 
 
@@ -89,7 +94,7 @@ def _scratch_config(scratch: Scratch, max_length: int, vocabulary: int, pad_id: 
             # RoBERTa-like families count positions from the pad id on.
             max_position_embeddings=max_length + pad_id + 1,
         )
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise RecipeError(f"unknown model family {scratch.type!r}; try bert or roberta") from error
     for name, value in _spellings(scratch).items():
         if hasattr(config, name):

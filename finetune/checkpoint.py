@@ -27,6 +27,7 @@ ASSETS = "assets"
 MODEL = "model"
 RESUMABLE = "trainer"
 EVALUATION = "validation.jsonl"
+EXPORTED = "export"
 STACK = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy")
 
 
@@ -65,6 +66,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         files = dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); the checkpoint is damaged: train it again") from error
+    written = {path for part in (ASSETS, MODEL) for path in (folder / part).rglob("*") if path.is_file()}
+    unproved = sorted({path.relative_to(folder).as_posix() for path in written} - files.keys())
+    if unproved or not written:
+        raise BundleError(f"{path}: has no digest of {', '.join(unproved) or 'the weights'}; train it again")
     verify_digests(folder, files)
     return Checkpoint(folder, manifest)
 
@@ -76,7 +81,11 @@ def prepare_folder(recipe: Recipe, data: str, *, resume: bool, overwrite: bool) 
     ``--resume`` finds a different recipe or other data.
     """
     folder = Path(recipe.output)
-    if folder.exists() and not (folder / RECIPE).is_file() and (folder.is_file() or any(folder.iterdir())):
+    blocking = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+    if blocking is not None:
+        raise RecipeError(f"{folder}: {blocking} is a file and no folder; give another output=...")
+    is_run = any((folder / name).exists() for name in (DATA, MANIFEST, RESUMABLE))
+    if folder.exists() and not is_run and any(folder.iterdir()):
         raise RecipeError(f"{folder}: is in use and is no training run; give a new or an empty folder as output=...")
     finished, interrupted = (folder / MANIFEST).exists(), (folder / RESUMABLE).is_dir()
     if resume:
@@ -89,8 +98,7 @@ def prepare_folder(recipe: Recipe, data: str, *, resume: bool, overwrite: bool) 
     if (finished or interrupted) and not overwrite:
         state = "a finished checkpoint" if finished else "an interrupted run (continue it with --resume)"
         raise RecipeError(f"{folder}: holds {state}; give another output=..., or --overwrite to replace it")
-    if finished or interrupted:
-        shutil.rmtree(folder)
+    _remove_run(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECIPE).write_text(resolved(recipe), "utf-8")
@@ -98,6 +106,14 @@ def prepare_folder(recipe: Recipe, data: str, *, resume: bool, overwrite: bool) 
     except OSError as error:
         raise RecipeError(f"{folder}: cannot be written ({error.strerror}); give another output=...") from error
     return folder
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove what a run writes, and nothing else that stands there. The manifest first: the rest is no checkpoint."""
+    for name in (MANIFEST, METRICS, RECIPE, DATA, REPORT, EVALUATION):
+        (folder / name).unlink(missing_ok=True)
+    for name in (ASSETS, MODEL, RESUMABLE, EXPORTED):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def resolved(recipe: Recipe) -> str:

@@ -19,6 +19,8 @@ from serving.modality.cleaning import Cleaning
 from serving.tasks import Task
 from serving.tensors import Field, check
 
+EQUALIZE = Cleaning(unicode="NFKC", lowercase=True)
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -53,11 +55,13 @@ def load(recipe: Recipe, task: type[Task], faults: Faults) -> Splits:
         if source is not None and not isinstance(source, float)
     }
     train, test = splits["train"], splits.get("test", [])
+    if not train:
+        return Splits([], [], [])
     if "validation" in splits:
         validation = splits["validation"]
     else:
         assert isinstance(data.validation, float)
-        train, validation = hold_out(train, round(data.validation * len(train)), task, recipe.seed)
+        train, validation = hold_out(train, round(data.validation * len(train)), task, recipe.seed, kept=1)
     if data.limit is not None and data.limit < len(train):
         _, train = hold_out(train, data.limit, task, recipe.seed)
     _check_optional(train, {"validation": validation, "test": test}, task, faults)
@@ -70,17 +74,18 @@ def load(recipe: Recipe, task: type[Task], faults: Faults) -> Splits:
 
 
 def hold_out(
-    examples: Sequence[Example], count: int, task: type[Task], seed: int
+    examples: Sequence[Example], count: int, task: type[Task], seed: int, kept: int = 0
 ) -> tuple[list[Example], list[Example]]:
     """Split into (rest, held out), stratified by the targets, the same for the same rows and seed.
 
     Equal rows stay on one side, so that no validation row was trained on; ``count`` rows are held out, or a few less
-    where equal rows do not fit.
+    where equal rows do not fit or a class would have less than ``kept`` rows left.
     """
     strata: dict[str, list[list[Example]]] = defaultdict(list)
     for group in _equal_inputs(examples, task):
         strata[json.dumps([group[0].row.get(field.name) for field in task.targets])].append(group)
-    wanted = _apportioned(count, {key: sum(map(len, strata[key])) for key in sorted(strata)})
+    sizes = {key: sum(map(len, strata[key])) for key in sorted(strata)}
+    wanted = {key: min(share, max(0, sizes[key] - kept)) for key, share in _apportioned(count, sizes).items()}
     generator = random.Random(seed)
     held: set[str] = set()
     for key, left in wanted.items():
@@ -105,8 +110,24 @@ def _apportioned(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
 def _equal_inputs(examples: Iterable[Example], task: type[Task]) -> list[list[Example]]:
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in examples:
-        groups[json.dumps([example.row.get(field.name) for field in task.inputs])].append(example)
+        groups[_input_key(example, task)].append(example)
     return list(groups.values())
+
+
+def _input_key(example: Example, task: type[Task]) -> str:
+    """Equal for rows whose texts differ in white space, case or Unicode form only: to a model they are the same."""
+    values = [example.row.get(field.name) for field in task.inputs]
+    return json.dumps([EQUALIZE(value) if isinstance(value, str) else value for value in values])
+
+
+def overlap(splits: Splits, task: type[Task]) -> dict[str, int]:
+    """How many rows of each other split are also in train, up to white space, case and Unicode form."""
+    known = {_input_key(example, task) for example in splits.train}
+    return {
+        name: sum(_input_key(example, task) in known for example in examples)
+        for name, examples in splits.named()
+        if name != "train"
+    }
 
 
 @dataclass(frozen=True)

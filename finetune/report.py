@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,9 +72,9 @@ def _curves(training: Mapping[str, Any]) -> list[Any]:
     blocks = []
     if train:
         epochs = [entry["epoch"] for entry in train]
-        loss = {"training loss": (epochs, [entry["loss"] for entry in train])}
+        loss = {"training loss": (epochs, [_shown(entry["loss"]) for entry in train])}
         blocks.append(figure(charts.lines(loss, "epoch", "loss"), "Training loss"))
-        rate = {"gradient norm": (epochs, [entry["grad_norm"] for entry in train])}
+        rate = {"gradient norm": (epochs, [_shown(entry["grad_norm"]) for entry in train])}
         blocks.append(figure(charts.lines(rate, "epoch", "norm"), "Gradient norm"))
     names = [name for name in (validation[0] if validation else {}) if name not in ("epoch", "step")]
     if names:
@@ -81,6 +82,10 @@ def _curves(training: Mapping[str, Any]) -> list[Any]:
         series = {name.replace("_", " "): (epochs, [entry[name] for entry in validation]) for name in names}
         blocks.append(figure(charts.lines(series, "epoch", "score"), "Validation scores"))
     return blocks
+
+
+def _shown(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _per_class(per_class: Mapping[str, Mapping[str, Any]]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -86,6 +87,8 @@ class TaskTrainer(Trainer):
         self.rows: EncodedRows = kwargs["train_dataset"]
         self.validation: EncodedRows = kwargs["eval_dataset"]
         self.network = model
+        # The models take keyword arguments but do not divide by the rows of all accumulated batches: Trainer must.
+        self.model_accepts_loss_kwargs = False
 
     def get_train_dataloader(self) -> DataLoader[Tensors]:
         """Length-grouped batches; accelerate shards them over processes."""
@@ -187,6 +190,8 @@ def _arguments(recipe: Recipe, folder: Path, steps_per_epoch: int, metric: str) 
         greater_is_better=True,
         logging_steps=max(1, min(50, steps_per_epoch // 10)),
         remove_unused_columns=False,
+        # The patience of an interrupted run goes on where it was.
+        restore_callback_states_from_checkpoint=training.patience is not None,
         report_to=[],
         disable_tqdm=True,
         log_level="error",
@@ -198,12 +203,19 @@ def _arguments(recipe: Recipe, folder: Path, steps_per_epoch: int, metric: str) 
     )
 
 
-def training_log(history: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, float]]]:
+def training_log(history: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, float | None]]]:
     """The Trainer's log as two series, ``train`` (loss, learning_rate, grad_norm) and ``validation`` (metrics)."""
-    train = [dict(entry) for entry in history if "loss" in entry]
+    train = [_finite(entry) for entry in history if "loss" in entry]
     validation = [
-        {name.removeprefix("eval_"): value for name, value in entry.items()}
+        {name.removeprefix("eval_"): value for name, value in _finite(entry).items()}
         for entry in history
         if any(name.startswith("eval_") for name in entry)
     ]
     return {"train": train, "validation": validation}
+
+
+def _finite(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with None for what is infinite or no number: JSON has neither, and a first fp16 step often has one."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in entry.items()
+    }

@@ -81,7 +81,7 @@ async def serve(folder: Path, settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
-    rpc = build_server(inference)
+    rpc = build_server(inference, settings.max_body)
     ipv6 = ":" in settings.host
     address, family = (f"[{settings.host}]", socket.AF_INET6) if ipv6 else (settings.host, socket.AF_INET)
     try:

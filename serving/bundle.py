@@ -31,7 +31,8 @@ class Manifest:
     """What a version directory says about itself.
 
     ``graphs`` maps the task's graph names to files. ``tolerance`` bounds, per output field, the largest absolute
-    difference of a golden answer, as agreed at export. ``quality`` and ``source`` are for people.
+    difference of a golden answer, as agreed at export. ``batch_invariant`` is false where a row's
+    answer depends on the rows it runs with (dynamic INT8). ``quality`` and ``source`` are for people.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Manifest:
     graphs: Mapping[str, str]
     tolerance: Mapping[str, float]
     max_batch_size: int
+    batch_invariant: bool = True
     quality: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +101,11 @@ def open_bundle(folder: Path) -> Bundle:
         manifest = Manifest.from_json(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); the bundle is incomplete: export it again") from error
+    outside = [
+        n for n in (*manifest.graphs.values(), *manifest.files) if Path(n).is_absolute() or ".." in Path(n).parts
+    ]
+    if outside:
+        raise BundleError(f"{path}: names {outside[0]!r}, which is outside the version directory; export it again")
     assets = {path.relative_to(folder).as_posix() for path in (folder / ASSETS).rglob("*") if path.is_file()}
     unproved = sorted({*manifest.graphs.values(), GOLDEN, *assets} - manifest.files.keys())
     if unproved or not manifest.tolerance:

@@ -27,15 +27,19 @@ def read(folder: Path) -> ModelConfig:
     return config
 
 
-def chosen_versions(config: ModelConfig, available: list[int]) -> list[int]:
-    """The versions that ``version_policy`` wants served, of those there are; without one, the latest."""
+def candidates(config: ModelConfig, available: list[int]) -> tuple[list[int], int]:
+    """The versions that ``version_policy`` allows, newest first, and how many of them it wants served."""
     policy = config.version_policy
     choice = policy.WhichOneof("policy_choice")
-    if choice == "all":
-        return sorted(available)
-    if choice == "specific":
-        return sorted(set(available) & set(policy.specific.versions))
-    return sorted(available)[-max(1, policy.latest.num_versions) :]
+    allowed = set(available) & set(policy.specific.versions) if choice == "specific" else set(available)
+    count = len(allowed) if choice in ("all", "specific") else max(1, policy.latest.num_versions)
+    return sorted(allowed, reverse=True), count
+
+
+def chosen_versions(config: ModelConfig, available: list[int]) -> list[int]:
+    """The versions that ``version_policy`` wants served, of those there are; without one, the latest."""
+    allowed, count = candidates(config, available)
+    return sorted(allowed[:count])
 
 
 def not_honoured(config: ModelConfig) -> list[str]:

@@ -58,6 +58,9 @@ class Repository:
                 self.load(name)
             except DownstreamError as error:
                 log.error("model %s: %s", name, error)
+            except Exception as error:
+                log.exception("model %s cannot be loaded", name)
+                self._note(Entry(name, NO_VERSION, "UNAVAILABLE", f"{type(error).__name__}: {error}"))
         self.loaded = True
 
     def load(self, name: str) -> None:
@@ -73,15 +76,21 @@ class Repository:
             for ignored in model_config.not_honoured(config):
                 log.warning("model %s: %s of %s is not honoured here", name, ignored, model_config.FILE)
             available = [int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
-            wanted = model_config.chosen_versions(config, available)
-            if not wanted:
-                raise BundleError(f"{folder}: no version to serve; the version directories are {sorted(available)}")
+            allowed, count = model_config.candidates(config, available)
+            if not allowed:
+                reason = f"{folder}: no version to serve; the version directories are {sorted(available)}"
+                self._note(Entry(name, NO_VERSION, "UNAVAILABLE", reason))
+                raise BundleError(reason)
+            self._index.pop((name, NO_VERSION), None)
             settings = dataclasses.replace(
                 self._settings, capacity=model_config.queue_capacity(config) or self._settings.capacity
             )
             fresh: dict[int, Engine] = {}
             failures: list[str] = []
-            for version in wanted:
+            for version in allowed:
+                if len(fresh) == count:
+                    break
+                # A version that does not prove itself leaves its place to the one before it.
                 try:
                     fresh[version] = self._load_version(name, version, config.max_batch_size, settings)
                 except DownstreamError as error:
@@ -91,21 +100,19 @@ class Repository:
                 raise BundleError("; ".join(failures))
 
     def _read_config(self, folder: Path) -> ModelConfig:
-        key = (folder.name, NO_VERSION)
         try:
-            config = model_config.read(folder)
+            return model_config.read(folder)
         except BundleError as error:
-            self._note(Entry(*key, "UNAVAILABLE", str(error)))
+            self._note(Entry(folder.name, NO_VERSION, "UNAVAILABLE", str(error)))
             raise
-        self._index.pop(key, None)
-        return config
 
     def _load_version(self, name: str, version: int, max_batch_size: int, settings: Settings) -> Engine:
         self._note(Entry(name, version, "LOADING"))
         begun = time.perf_counter()
         try:
             bundle = open_bundle(self.folder / name / str(version))
-            manifest = dataclasses.replace(bundle.manifest, max_batch_size=max_batch_size)
+            # The directory decides: a version may have been copied or renamed.
+            manifest = dataclasses.replace(bundle.manifest, name=name, version=version, max_batch_size=max_batch_size)
             engine = Engine.load(
                 dataclasses.replace(bundle, manifest=manifest),
                 settings,
@@ -190,7 +197,8 @@ class Repository:
 
     def index(self) -> list[Entry]:
         """Every version that was ever tried since the start, in order."""
-        return [self._index[key] for key in sorted(self._index)]
+        # One step, since the thread that loads changes the dictionary.
+        return [entry for _, entry in sorted(self._index.copy().items())]
 
     @property
     def ready(self) -> bool:

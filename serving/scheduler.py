@@ -6,6 +6,7 @@ What is minimised is predicted run time, so rows are grouped by like length and 
 
 from __future__ import annotations
 
+import logging
 import threading
 from bisect import insort
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from operator import attrgetter
 from typing import Any
 
 from serving.errors import DeadlineExceeded, NotReady, Overloaded
+
+log = logging.getLogger(__name__)
 
 # A batch is formed from this many of the most urgent rows, so that forming it stays cheap under overload.
 WINDOW = 256
@@ -140,6 +143,10 @@ class Scheduler:
     def _admit(self, now: float, cost: float, deadline: float | None) -> None:
         if self._closed:
             raise NotReady("the model is being unloaded")
+        late = deadline is not None and now + self.predicted_wait() + cost > deadline
+        if late or len(self._waiting) >= self._limits.capacity:
+            # Before anybody is sent away: rows whose callers left hold no place.
+            self._remove([entry for entry in self._waiting if not self._is_alive(entry, now)])
         wait = self.predicted_wait()
         if len(self._waiting) >= self._limits.capacity:
             raise Overloaded(f"Exceeds maximum queue size ({self._limits.capacity} rows)", retry_after=wait)
@@ -240,13 +247,11 @@ class Scheduler:
                 for entry in entries:
                     self._execute([entry])
             return
-        self._observe(
-            Batch(
-                tuple(entry.length for entry in entries),
-                tuple(begun - entry.arrival for entry in entries),
-                self._clock() - begun,
-            )
-        )
+        lengths, waits = zip(*((entry.length, begun - entry.arrival) for entry in entries), strict=True)
+        try:
+            self._observe(Batch(lengths, waits, self._clock() - begun))
+        except Exception:
+            log.exception("the observer failed; the rows are answered all the same")
         for entry, answer in zip(entries, answers, strict=True):
             if isinstance(answer, Exception):
                 entry.future.set_exception(answer)

@@ -21,7 +21,7 @@ def confusion(predicted: Sequence[str], expected: Sequence[str], labels: Sequenc
 def classification(predicted: Sequence[str], expected: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
     """Accuracy, macro F1, MCC, figures per class and the confusion matrix.
 
-    A class that was neither predicted nor expected counts as F1 = 0 in the macro mean only if it has support.
+    A class that was neither predicted nor expected is left out of the macro mean.
     MCC is the multi-class R_K of Gorodkin, "Comparing two K-category assignments", 2004; 0 where it is undefined.
     """
     counts = confusion(predicted, expected, labels)

@@ -35,9 +35,7 @@ def parser() -> argparse.ArgumentParser:
         description="Requests a second on texts of mixed length, every system in every round; ratios, not absolutes, "
         "are what one run can tell on a noisy machine.",
     )
-    command.add_argument(
-        "model", type=Path, nargs="?", default=Path("model_repository/tickets"), help="model directory"
-    )
+    command.add_argument("model", type=Path, nargs="?", default=DEFAULT_MODEL, help="model directory")
     command.add_argument("--concurrency", type=int, default=16, help="callers of the closed loop (default 16)")
     command.add_argument("--rounds", type=int, default=3, help="default 3")
     command.add_argument("--seconds", type=float, default=6.0, help="per system and round (default 6)")

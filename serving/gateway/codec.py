@@ -13,6 +13,7 @@ import numpy as np
 from serving.errors import InvalidInput
 from serving.tensors import NUMPY_TYPES, Array
 
+MAX_AXES = 8
 _LENGTH = struct.Struct("<I")
 # What a JSON value must be for each kind of numpy type: truth, signed and unsigned integer, floating point.
 _JSON_TYPES = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
@@ -94,6 +95,9 @@ def _numpy_type(name: str, datatype: str) -> type[np.generic]:
 
 
 def _reshaped(name: str, flat: Array, shape: Sequence[int]) -> Array:
+    # First of all: the product of a long list of large numbers takes minutes to compute.
+    if len(shape) > MAX_AXES:
+        raise InvalidInput(f"input '{name}': shape has {len(shape)} axes, at most {MAX_AXES} are taken")
     if any(not isinstance(size, int) or isinstance(size, bool) or size < 0 for size in shape):
         raise InvalidInput(f"input '{name}': shape must be a list of non-negative integers, got {list(shape)}")
     if math.prod(shape) != len(flat):

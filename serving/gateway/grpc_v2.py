@@ -26,7 +26,6 @@ CODES: dict[type[errors.DownstreamError], grpc.StatusCode] = {
 }
 
 OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     # Clients that send keep-alive pings between calls must not be sent away.
     ("grpc.keepalive_permit_without_calls", 1),
@@ -34,6 +33,8 @@ OPTIONS = [
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
 ]
+
+LONGEST_DETAILS = 1000
 
 # Which field of InferTensorContents holds the data of a datatype.
 CONTENTS = {
@@ -63,7 +64,8 @@ def _answered(method: Method) -> Method:
             return await method(self, request, context)
         except errors.DownstreamError as error:
             code = next(code for kind, code in CODES.items() if isinstance(error, kind))
-            await context.abort(code, str(error))
+            # Longer texts do not fit the trailers, and the client would see another code.
+            await context.abort(code, str(error)[:LONGEST_DETAILS])
         except Exception as error:
             await context.abort(grpc.StatusCode.INTERNAL, unexpected(error))
 
@@ -86,7 +88,11 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     @_answered
     async def ModelReady(self, request: Any, context: Any) -> Any:
-        return pb.ModelReadyResponse(ready=self._inference.model_ready(request.name, request.version))
+        try:
+            ready = self._inference.model_ready(request.name, request.version)
+        except errors.NotFound:
+            ready = False  # as Triton: clients wait for a model that is to come
+        return pb.ModelReadyResponse(ready=ready)
 
     @_answered
     async def ServerMetadata(self, request: Any, context: Any) -> Any:
@@ -106,12 +112,30 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     @_answered
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        response = await self._inference.infer(parse_infer(request, context.time_remaining()), "grpc")
+        outcome = "gone"
+        try:
+            response = await self._inference.infer(parse_infer(request, context.time_remaining()), "grpc")
+            outcome = "ok"
+        except Exception as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._inference.count(request.model_name, "grpc", outcome)
         message = pb.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
         for tensor in response.outputs:
             message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
             message.raw_output_contents.append(codec.to_raw(tensor))
         return message
+
+
+async def _unsupported(self: Servicer, request: Any, context: Any) -> Any:
+    raise errors.Unsupported("this server does not offer the method")
+
+
+# Not left to the generated base class, which logs a traceback for every call.
+for _method in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods:
+    if _method.name not in vars(Servicer):
+        setattr(Servicer, _method.name, _answered(_unsupported))
 
 
 def parse_infer(request: Any, remaining: float | None) -> InferRequest:
@@ -154,8 +178,8 @@ def _typed(item: Any) -> codec.Tensor:
     return codec.from_json(item.name, item.datatype, list(item.shape), values)
 
 
-def build_server(inference: Inference) -> grpc.aio.Server:
-    """A gRPC server that is not listening yet."""
-    server = grpc.aio.server(options=OPTIONS)
+def build_server(inference: Inference, max_body: int) -> grpc.aio.Server:
+    """A gRPC server that is not listening yet; ``max_body`` bounds a request, in bytes."""
+    server = grpc.aio.server(options=[*OPTIONS, ("grpc.max_receive_message_length", max_body)])
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(inference), server)
     return server

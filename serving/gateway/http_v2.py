@@ -27,6 +27,7 @@ INFER = re.compile(r"^/v2/models/([^/]+)(?:/versions/([0-9]+))?/infer$")
 PREDICT = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([0-9]+))?:predict$")
 JSON_LENGTH = b"inference-header-content-length"
 TIMEOUT = b"x-request-timeout-ms"
+MAX_INSTANCES = 1024
 JSON = {"content-type": "application/json"}
 # No header holds a longer number, and int() refuses very long ones with an error of its own.
 DIGITS = 18
@@ -52,6 +53,7 @@ class HotRoutes:
 
     async def _respond(self, handle: Any, model: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        outcome = "gone"
         try:
             body = await read_body(receive, headers, self._max_body)
             if body is None:
@@ -60,9 +62,13 @@ class HotRoutes:
             if answer is None:
                 return
             status, (extra, content) = 200, answer
+            outcome = "ok"
         except Exception as error:
+            outcome = type(error).__name__
             status, text, more = described(error)
             extra, content = {**JSON, **more}, orjson.dumps({"error": text})
+        finally:
+            self._inference.count(model, "http", outcome)
         await _send(send, status, extra, content)
 
     async def _infer(self, model: str, version: str, headers: Headers, body: bytes) -> tuple[Mapping[str, str], bytes]:
@@ -83,6 +89,8 @@ class HotRoutes:
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             example = orjson.dumps({"instances": [engine.task.example]}).decode()
             raise InvalidInput(fault("instances", "must be a list of rows", rows, f"send for example {example}"))
+        if len(rows) > MAX_INSTANCES:
+            raise InvalidInput(fault("instances", "too many rows", len(rows), f"send at most {MAX_INSTANCES} at once"))
         answers = await self._inference.answer(engine, rows, _header_timeout(headers), "http")
         if all(isinstance(answer, BaseException) for answer in answers):
             raise answers[0]
@@ -231,7 +239,9 @@ def _header_timeout(headers: Headers) -> float | None:
     if value is None:
         return None
     if not value.isdigit() or len(value) > DIGITS or int(value) == 0:
-        raise InvalidInput(f"header X-Request-Timeout-Ms must be a positive number of milliseconds, got {value!r}")
+        raise InvalidInput(
+            f"header X-Request-Timeout-Ms must be a positive number of milliseconds, got {value.decode('latin-1')!r}"
+        )
     return int(value) / 1000
 
 

@@ -7,9 +7,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-FORMS = ("none", "NFC", "NFKC")
-
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->", re.DOTALL)
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?(?:-->|\Z)", re.DOTALL)
 _WHITESPACE = re.compile(r"\s+")
 # Zero-width joiners carry meaning in emoji and in Indic and Arabic scripts: they stay.
 _KEPT_FORMATS = frozenset("\u200c\u200d")

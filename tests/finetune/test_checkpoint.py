@@ -125,12 +125,13 @@ def prepared(
 def test_what_a_run_left_is_replaced_only_on_demand(tmp_path: Path, name: str) -> None:
     folder = prepared(tmp_path / "run")
     (folder / "trainer").mkdir() if name == "trainer" else (folder / name).write_text("{}")
-    (folder / "old").write_text("")
+    (folder / "metrics.json").write_text("")
+    (folder / "mine").write_text("what the user put there stays")
     with pytest.raises(RecipeError, match="--overwrite to replace it"):
         prepared(folder)
-    assert (folder / "old").exists()
+    assert (folder / "metrics.json").exists()
     prepared(folder, overwrite=True)
-    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "data.json"}
+    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "data.json", "mine"}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -171,3 +172,19 @@ def test_a_run_is_not_resumed_with_other_rows(tmp_path: Path) -> None:
     assert prepared(folder, resume=True) == folder
     with pytest.raises(RecipeError, match="rows of the data have changed"):
         prepared(folder, resume=True, data="another digest")
+
+
+def test_a_folder_with_the_users_own_recipe_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("# mine")
+    for overwrite in (False, True):
+        with pytest.raises(RecipeError, match="no training run"):
+            prepared(tmp_path, overwrite=overwrite)
+    assert (tmp_path / "recipe.yaml").read_text() == "# mine"
+
+
+def test_a_checkpoint_without_digests_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "run"))
+    manifest = json.loads((folder / "checkpoint.json").read_text("utf-8"))
+    (folder / "checkpoint.json").write_text(json.dumps({**manifest, "files": {}}))
+    with pytest.raises(BundleError, match=r"no digest of assets/labels\.json"):
+        open_checkpoint(folder)

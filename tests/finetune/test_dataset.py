@@ -273,3 +273,27 @@ def test_a_second_text_that_no_training_row_has_is_a_fault_of_its_row() -> None:
         {"validation": "dev.jsonl"}, train=numbered(6), dev=[{"text": "x", "text_pair": "y", "label": "a"}]
     )
     assert faults == ["dev.jsonl:1: text_pair: is in validation and in no row of train; leave it out of validation"]
+
+
+def test_a_rare_class_stays_in_train() -> None:
+    rows = numbered(100, "ab") + [{"text": f"rare {index}", "label": f"c{index}"} for index in range(10)]
+    splits = loaded({"validation": 0.1}, train=rows)
+    assert {row["label"] for row in rows} == {example.row["label"] for example in splits.train}
+
+
+def test_texts_that_differ_in_white_space_and_case_stay_on_one_side() -> None:
+    rows = [{"text": text, "label": "ab"[n % 2]} for n in range(40) for text in (f"Text {n}", f"text  {n} ")]
+    splits = loaded({"validation": 0.25}, train=rows)
+    assert splits.validation
+    assert dataset.overlap(splits, TextClassification) == {"validation": 0, "test": 0}
+
+
+def test_rows_of_a_file_that_are_also_in_train_are_counted() -> None:
+    splits = loaded({"validation": "dev.jsonl"}, train=numbered(9), dev=[{"text": "TEXT 1", "label": "b"}])
+    assert dataset.overlap(splits, TextClassification) == {"validation": 1, "test": 0}
+
+
+def test_a_missing_file_is_one_fault_and_not_one_for_every_label() -> None:
+    _, faults = load({"train": "none.jsonl", "validation": "dev.jsonl"}, dev=numbered(9))
+    assert len(faults) == 1
+    assert "no such file" in faults[0]

@@ -166,3 +166,13 @@ def test_file_slipped_into_the_assets_is_named(tmp_path: Path) -> None:
     (folder / "assets" / "extra.json").write_text("{}", "utf-8")
     with pytest.raises(BundleError, match=r"no digest of assets/extra\.json"):
         open_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["../../outside/model.json", "/etc/passwd"])
+def test_name_that_leaves_the_version_directory_is_refused(name: str, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    written = json.loads((folder / MANIFEST).read_text("utf-8"))
+    files = {**written["files"], name: "sha256:0"}
+    write_json(folder / MANIFEST, {**written, "graphs": {"model": name}, "files": files})
+    with pytest.raises(BundleError, match="outside the version directory"):
+        open_bundle(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundle import open_bundle
+from serving.bundle import MANIFEST, digest_folder, open_bundle, write_json
 from serving.engine import LONG_TEXT, Engine
 from serving.errors import BundleError, DeadlineExceeded, InvalidInput, NotReady, Overloaded
 from serving.scheduler import Batch
@@ -200,3 +201,33 @@ def test_bundle_without_batching_runs_rows_one_by_one(tmp_path: Path) -> None:
     engine.close()
     assert all(future.done() for future in futures)
     assert backend.batches == [1, 1, 1]
+
+
+def test_labels_that_moved_are_seen_although_the_graph_is_the_same(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    write_json(folder / "assets" / "labels.json", list(reversed(LABELS)))
+    manifest = open_manifest(folder)
+    digests = {name: value for name, value in digest_folder(folder).items() if name != MANIFEST}
+    write_json(folder / MANIFEST, {**manifest, "files": digests})
+    with pytest.raises(BundleError, match="label is '.*' instead of '"):
+        Engine.load(open_bundle(folder), Settings())
+
+
+def test_rows_run_alone_where_batch_mates_would_change_their_answers(tmp_path: Path) -> None:
+    bundle = open_bundle(write_bundle(tmp_path))
+    backend = HeldBackend(len(LABELS))
+    batches: list[Batch] = []
+    dependent = replace(bundle, manifest=replace(bundle.manifest, batch_invariant=False))
+    engine = Engine(dependent, bundle.open_task(), backend, Settings(runners=1), batches.append)
+    engine._scheduler.start()
+    futures = [engine.submit(ROW) for _ in range(8)]
+    backend.released.set()
+    for future in futures:
+        future.result(PATIENCE)
+    engine.close()
+    assert [len(batch.lengths) for batch in batches] == [1] * 8
+
+
+def open_manifest(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    return found

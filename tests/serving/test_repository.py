@@ -282,3 +282,29 @@ def test_runs_are_counted_with_their_padding(repository: Repository, sample: Sam
     assert tokens
     assert sample("downstream_padded_tokens_total", model="intent") == tokens
     assert sample("downstream_batch_rows_count", model="intent") == 1
+
+
+def test_at_start_the_version_before_a_bad_one_serves(repository: Repository) -> None:
+    write_bundle(repository.folder, version=1)
+    write_bundle(repository.folder, version=2, wrong_golden=True)
+    repository.load_all()
+    assert repository.ready
+    assert repository.versions("intent") == [1]
+    assert states(repository) == {("intent", 1): "READY", ("intent", 2): "UNAVAILABLE"}
+    assert "golden" in reason(repository, "intent", 2)
+
+
+def test_model_without_versions_keeps_the_server_from_being_ready_and_is_in_the_index(repository: Repository) -> None:
+    write_bundle(repository.folder)
+    shutil.rmtree(write_bundle(repository.folder, "empty"))
+    repository.load_all()
+    assert not repository.ready
+    assert "no version to serve" in reason(repository, "empty", 0)
+
+
+def test_the_directory_and_not_the_manifest_says_which_version_it_is(repository: Repository) -> None:
+    folder = write_bundle(repository.folder)
+    shutil.copytree(folder, folder.parent / "7")
+    repository.load_all()
+    manifest = repository.get("intent").bundle.manifest
+    assert (manifest.name, manifest.version) == ("intent", 7)

@@ -328,3 +328,23 @@ def test_runner_threads_answer_rows_that_come_while_they_run_and_survive_a_faili
         assert bench.submit(8, 10).result(30) == 4
     finally:
         bench.scheduler.close()
+
+
+def test_rows_whose_callers_left_hold_no_place() -> None:
+    bench = Bench(capacity=2)
+    for _ in range(2):
+        bench.submit("gone", 10).cancel()
+    future = bench.submit("here", 10)
+    bench.drain()
+    assert future.result() == "HERE"
+    assert bench.ran == [("here",)]
+
+
+def test_observer_that_fails_costs_nobody_an_answer() -> None:
+    def observe(batch: Batch) -> None:
+        raise RuntimeError("no metrics today")
+
+    scheduler = Scheduler(in_capitals, per_run, Clock(), Limits(), observe=observe)
+    future = scheduler.submit("a", 10)
+    assert scheduler.step()
+    assert future.result() == "A"

@@ -39,7 +39,7 @@ def over_grpc(inference: Inference, script: Script) -> Any:
     """Run ``script(stub)`` against a server on a free port in this process."""
 
     async def played() -> Any:
-        server = build_server(inference)
+        server = build_server(inference, 2**26)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -202,7 +202,6 @@ def test_index_has_the_reason_and_can_be_asked_for_ready_models_only(
 
 def test_unknown_model_is_not_found_by_every_method_that_names_one(inference: Inference) -> None:
     for script in (
-        lambda stub: stub.ModelReady(pb.ModelReadyRequest(name="absent")),
         lambda stub: stub.ModelMetadata(pb.ModelMetadataRequest(name="absent")),
         lambda stub: stub.ModelInfer(request(model="absent")),
     ):
@@ -247,3 +246,31 @@ def test_classification_is_unimplemented_and_not_ignored(loaded: Repository, inf
     code, details = refused(inference, lambda stub: stub.ModelInfer(asked))
     assert code == grpc.StatusCode.UNIMPLEMENTED
     assert "classification" in details
+
+
+def test_unknown_model_is_not_ready_so_that_clients_can_wait_for_it(inference: Inference) -> None:
+    response = over_grpc(inference, lambda stub: stub.ModelReady(pb.ModelReadyRequest(name="absent")))
+    assert response.ready is False
+
+
+def test_long_names_in_errors_do_not_hide_the_code(loaded: Repository, inference: Inference) -> None:
+    code, details = refused(inference, lambda stub: stub.ModelInfer(request(model="m" * 20_000)))
+    assert code == grpc.StatusCode.NOT_FOUND
+    assert "unknown model" in details
+
+
+def test_message_over_the_limit_of_a_body_is_refused(loaded: Repository, inference: Inference) -> None:
+    code, _ = refused(inference, lambda stub: stub.ModelInfer(request("x" * 2**26)))
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_requests_are_counted_by_outcome(
+    loaded: Repository, inference: Inference, sample: Callable[..., float | None]
+) -> None:
+    over_grpc(inference, lambda stub: stub.ModelInfer(request()))
+    refused(inference, lambda stub: stub.ModelInfer(request(text="")))
+    refused(inference, lambda stub: stub.ModelInfer(request(model="absent")))
+    labels = {"protocol": "grpc"}
+    assert sample("downstream_requests_total", model="intent", outcome="ok", **labels) == 1
+    assert sample("downstream_requests_total", model="intent", outcome="InvalidInput", **labels) == 1
+    assert sample("downstream_requests_total", model="unknown", outcome="NotFound", **labels) == 1

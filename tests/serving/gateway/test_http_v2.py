@@ -340,3 +340,18 @@ def test_parameter_that_would_change_the_answer_is_refused_and_not_ignored(param
     response = client.post(INFER, json=asked)
     assert response.status_code == 501
     assert parameter in response.json()["error"]
+
+
+def test_more_rows_than_one_request_may_have_are_refused_before_any_is_encoded(client: TestClient) -> None:
+    response = predict(client, [{"text": ""}] * 1025)
+    assert response.status_code == 400
+    assert "too many rows, got 1025; send at most 1024" in response.json()["error"]
+
+
+def test_every_request_is_counted_by_its_outcome(client: TestClient, sample: Any) -> None:
+    predict(client, [ROW])
+    client.post(INFER, content=b"no json")
+    client.post("/v2/models/absent/infer", json=TENSORS)
+    assert sample("downstream_requests_total", model="intent", protocol="http", outcome="ok") == 1
+    assert sample("downstream_requests_total", model="intent", protocol="http", outcome="InvalidInput") == 1
+    assert sample("downstream_requests_total", model="unknown", protocol="http", outcome="NotFound") == 1

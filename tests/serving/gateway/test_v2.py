@@ -79,16 +79,9 @@ def test_bad_row_of_several_is_named_by_its_index(inference: Inference) -> None:
         infer(inference, column("text", [""]))
 
 
-def test_requests_are_counted_by_protocol_and_outcome(
-    inference: Inference, sample: Callable[..., float | None]
-) -> None:
+def test_latency_of_requests_is_observed_by_protocol(inference: Inference, sample: Callable[..., float | None]) -> None:
     infer(inference, column("text", ["a", "b"]))
-    with pytest.raises(InvalidInput):
-        infer(inference, column("text", [""]))
-    labels = {"model": "intent", "protocol": "test"}
-    assert sample("downstream_requests_total", outcome="ok", **labels) == 1
-    assert sample("downstream_requests_total", outcome="InvalidInput", **labels) == 1
-    assert sample("downstream_request_seconds_count", **labels) == 2
+    assert sample("downstream_request_seconds_count", model="intent", protocol="test") == 1
 
 
 @pytest.mark.parametrize(("value", "seconds"), [(None, None), (0, None), (1, 1e-6), (2_500_000, 2.5)])
@@ -96,7 +89,7 @@ def test_timeout_is_in_microseconds(value: int | None, seconds: float | None) ->
     assert timeout_of({} if value is None else {"timeout": value}) == seconds
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "1000"])
+@pytest.mark.parametrize("value", [-1, 1.5, "1000", True])
 def test_timeout_that_is_no_positive_integer_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput, match="'timeout'"):
         timeout_of({"timeout": value})

@@ -132,3 +132,21 @@ def test_the_last_step_is_scored_and_an_interrupted_one_saved(tmp_path: Path, st
     assert control.should_evaluate == (step == 8)
     assert control.should_save == (step == 8 or requested)
     assert control.should_training_stop == requested
+
+
+@pytest.mark.parametrize("smoothing", ["0.0", "0.1"])
+def test_accumulated_batches_have_the_loss_of_one_batch_and_not_their_sum(tmp_path: Path, smoothing: str) -> None:
+    """Before anything is learned, two classes cost ln 2 however many batches a step has."""
+    still = ("training.learning_rate=1e-9", "training.epochs=1", f"training.label_smoothing={smoothing}")
+    losses = []
+    for accumulate in (1, 4):
+        folder = tmp_path / str(accumulate)
+        folder.mkdir()
+        training = trained(folder, *still, f"training.accumulate={accumulate}")["training"]
+        losses.append(sum(entry["loss"] for entry in training["train"]) / len(training["train"]))
+    assert losses == pytest.approx([0.693, 0.693], rel=0.05)
+
+
+def test_figures_that_are_no_numbers_are_noted_as_none() -> None:
+    log = training_log([{"loss": float("nan"), "grad_norm": float("inf"), "epoch": 1.0}])
+    assert log["train"] == [{"loss": None, "grad_norm": None, "epoch": 1.0}]

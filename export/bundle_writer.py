@@ -18,6 +18,7 @@ from serving.bundle import (
     GoldenRow,
     Manifest,
     digest_folder,
+    flush,
     write_golden,
     write_json,
 )
@@ -74,7 +75,7 @@ def write(
         complete = dataclasses.replace(manifest, files=digest_folder(staging))
         write_json(staging / MANIFEST, complete.to_json())
         Engine.load(Bundle(staging, complete), Settings()).close()
-        _flush(staging)
+        flush(staging)
         final = model / str(manifest.version)
         staging.rename(final)
     except BaseException:
@@ -83,9 +84,3 @@ def write(
     # Last: until it is there, no server takes the directory for a model.
     triton_config.write(model, triton_config.text(manifest.name, task, manifest.max_batch_size))
     return final
-
-
-def _flush(folder: Path) -> None:
-    for path in (p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

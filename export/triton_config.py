@@ -7,6 +7,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from serving.bundle import flush
 from serving.tasks import Task
 from serving.tensors import Field
 
@@ -32,6 +33,7 @@ def write(folder: Path, content: str) -> None:
     """Replace ``config.pbtxt`` of a model directory in one step."""
     sibling = folder / ".config.pbtxt.writing"
     sibling.write_text(content, "utf-8")
+    flush(folder)
     sibling.replace(folder / "config.pbtxt")
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from finetune.faults import RecipeError
 from finetune.recipe import Recipe
-from serving.bundle import digest_folder, verify_digests, write_json
+from serving.bundle import digest_folder, flush, verify_digests, write_json
 from serving.errors import BundleError
 
 MANIFEST = "checkpoint.json"
@@ -146,6 +146,7 @@ def latest_resumable(folder: Path) -> Path | None:
 def finish(folder: Path, recipe: Recipe, model: PreTrainedModel, source: Mapping[str, Any]) -> Checkpoint:
     """Write the weights (safetensors), then the manifest with the digest of every file; drop the resumable state."""
     model.save_pretrained(folder / MODEL)
+    flush(folder)
     shutil.rmtree(folder / RESUMABLE, ignore_errors=True)
     manifest = {
         "format": 1,

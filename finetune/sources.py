@@ -12,6 +12,9 @@ from typing import Any
 
 from finetune.faults import Faults, RecipeError
 
+# Characters; Python's own limit of 131,072 is less than a long document has.
+LONGEST_FIELD = 2**30
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -51,6 +54,7 @@ def _line_not_utf8(path: Path) -> int:
 
 def _csv(path: Path, faults: Faults) -> Iterator[tuple[Mapping[str, Any], str]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(LONGEST_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as file:
         # Strict: else a quote that is never closed takes in the rest of the file as one text.
         reader = csv.reader(file, delimiter=delimiter, strict=True)

@@ -125,6 +125,8 @@ def _load(repository: Repository, url: str) -> None:
     except Exception:
         log.exception("loading the repository failed")
         return
+    if repository.stopping:
+        return
     for name in repository.engines():
         log.info("try: curl -s %s/v1/models/%s", url, name)
     if repository.ready:

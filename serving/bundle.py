@@ -165,6 +165,16 @@ def verify_digests(folder: Path, files: Mapping[str, str]) -> None:
         raise BundleError(f"{folder}: {'; '.join(wrong)}")
 
 
+def flush(folder: Path) -> None:
+    """Have the disk keep every file below a folder, and their names, before something says that they are there."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that the file is whole or absent: temporary sibling, fsync, rename."""
     sibling = path.with_name(f".{path.name}.writing")

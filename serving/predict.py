@@ -28,6 +28,8 @@ FAULTY, SOME_FAILED = 2, 1
 # Rows in flight: enough for batches of like length, few enough that memory does not grow with the file.
 IN_FLIGHT = 1024
 
+# Characters; Python's own limit of 131,072 is less than a long document has.
+LONGEST_FIELD = 2**30
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".txt")
 
 
@@ -204,6 +206,7 @@ def _lines(file: TextIO, name: str, text_field: str) -> Iterator[Record]:
 
 def _separated(file: TextIO, name: str, delimiter: str) -> Iterator[Record]:
     """The records of CSV. Raises InvalidInput where a quote is missing: what follows then has no clear end."""
+    csv.field_size_limit(LONGEST_FIELD)
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     start = 1
     try:

@@ -35,7 +35,6 @@ def parser() -> argparse.ArgumentParser:
         description="Generate tickets, fine-tune, export to INT8, serve, predict over REST and gRPC, load-test.",
     )
     command.add_argument("--once", action="store_true", help="stop the server at the end instead of leaving it up")
-    command.add_argument("--rows", type=int, default=4000, help="tickets to generate (default 4000)")
     return command
 
 
@@ -46,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not RECIPE.is_file():
         print(f"downstream demo: {RECIPE} is not here; run it from the root of the project", file=sys.stderr)
         return 2
-    _say(1, f"{args.rows} support tickets -> {DATA}/")
-    write_splits(DATA, args.rows)
+    _say(1, f"support tickets -> {DATA}/")
+    write_splits(DATA)
     stages: list[tuple[str, Callable[[Sequence[str]], int], list[str]]] = [
         ("fine-tune", finetune, [str(RECIPE), "--overwrite"]),
         # One of the 400 validation rows is a quarter of a point: the usual bound of one point would fail by chance.

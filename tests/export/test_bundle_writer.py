@@ -107,8 +107,10 @@ def test_the_manifest_is_plain_json_with_its_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["tickets", "a", "Tickets-2.1_b", "0day"])
-def test_names_of_directories_are_taken(name: str) -> None:
+def test_names_of_directories_are_taken(name: str, tmp_path: Path) -> None:
     check_name(name)
+    (tmp_path / name).mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-x", "_x", "a/b", "../a", "a b", "a\n", "ä", "a:b", "a\0"])

@@ -8,7 +8,9 @@ from finetune.faults import SHOWN, Faults, RecipeError
 
 
 def test_no_fault_raises_nothing() -> None:
-    Faults().raise_any()
+    faults = Faults()
+    faults.raise_any()
+    assert len(faults) == 0
 
 
 def test_all_faults_are_in_one_error() -> None:

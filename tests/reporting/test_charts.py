@@ -100,8 +100,8 @@ def test_any_label_and_any_numbers_can_be_drawn(name: str, points: list[tuple[fl
         charts.distribution(ys, name, marks={name: 1.0}, log_x=log),
         charts.matrix([name], [[3]]),
     ):
-        ElementTree.fromstring(drawn)
-        drawn.encode()
+        assert ElementTree.fromstring(drawn).tag.endswith("svg")
+        assert drawn.encode().decode() == drawn
 
 
 def test_matrix_writes_counts_of_few_classes_only() -> None:

@@ -105,5 +105,7 @@ def test_close_may_be_called_once_the_last_run_is_over(
     name: str, task: TextClassification, graph: Graph, tmp_path: Path
 ) -> None:
     backend = open_backend(name, {"model": write_graph(tmp_path / GRAPH_FILES[name], name)})
-    backend.run("model", stack([encoded(task, "a")], graph.inputs))
+    before = backend.run("model", stack([encoded(task, "a")], graph.inputs))["logits"].copy()
     backend.close()
+    again = open_backend(name, {"model": tmp_path / GRAPH_FILES[name]})
+    assert np.array_equal(again.run("model", stack([encoded(task, "a")], graph.inputs))["logits"], before)

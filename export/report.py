@@ -81,4 +81,4 @@ def _per_class(candidates: Sequence[Candidate]) -> list[Any]:
         return []
     labels = list(candidates[0].scores["per_class"])
     series = {c.name: [c.scores["per_class"][label]["f1"] for label in labels] for c in candidates}
-    return [figure(charts.bars(labels, series, "F1", horizontal=True), "F1 of every class, by candidate")]
+    return [figure(charts.bars(labels, series, "F1"), "F1 of every class, by candidate")]

@@ -118,7 +118,7 @@ def _balance(task: Task, encoded: Mapping[str, EncodedRows]) -> list[Any]:
     longest = task.max_sizes.get("length")
     cut = 100 * sum(length == longest for length in lengths) / len(lengths)
     return [
-        figure(charts.bars(labels, shares, "% of the split", horizontal=True), "Label balance"),
+        figure(charts.bars(labels, shares, "% of the split"), "Label balance"),
         figure(charts.distribution(lengths, "tokens"), f"Tokens per row; {cut:.1f} % reach max_length ({longest})"),
     ]
 

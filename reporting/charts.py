@@ -58,63 +58,54 @@ def lines(
     x: str,
     y: str,
     log_x: bool = False,
-    log_y: bool = False,
-    marks: Mapping[str, float] | None = None,
     x_ticks: Mapping[str, float] | None = None,
     from_zero: bool = False,
 ) -> Svg:
     """Curves ``name -> (xs, ys)``; NaN leaves a gap.
 
-    ``x`` and ``y`` name the axes with their units. ``marks`` draws named vertical lines at places of x;
-    ``x_ticks`` names the only ticks of x. ``from_zero`` begins y at 0, where y is not logarithmic.
+    ``x`` and ``y`` name the axes with their units. ``x_ticks`` names the only ticks of x. ``from_zero`` begins y at 0.
     """
     with _drawing(2.8) as (figure, axes):
         for index, (name, (xs, ys)) in enumerate(series.items()):
             style = STYLES[index // len(COLOURS) % len(STYLES)]
-            across, up = _plottable(xs, log_x), _plottable(ys, log_y)
+            across, up = _plottable(xs, log_x), np.asarray(ys, dtype=np.float64)
             # Without a dot a lone point, or one between two gaps, would not be seen.
             dot = "o" if len(across) <= 40 else ""
             axes.plot(across, up, style, label=_label(name), color=_colour(index), marker=dot, markersize=3)
             # The first series is what the chart is about, so it lies above the others.
             axes.lines[-1].set_zorder(3 - index / len(series))
-        _scale(axes, log_x, log_y)
+        _scale(axes, log_x)
         axes.set(xlabel=_label(x), ylabel=_label(y))
         if x_ticks:
             axes.xaxis.set_major_locator(FixedLocator(list(x_ticks.values())))
             axes.xaxis.set_ticklabels([_label(name) for name in x_ticks])
-        if from_zero and not log_y:
+        if from_zero:
             axes.set_ylim(bottom=0)
         _grid(axes, "both")
-        _marks(axes, marks or {})
         _legend(figure, axes)
         return _svg(figure, f"{y} over {x}")
 
 
-def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], y: str, horizontal: bool = False) -> Svg:
-    """Bars for every group, side by side for the series ``name -> one value per group``; ``y`` names the values."""
+def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], y: str) -> Svg:
+    """Lying bars for every group, one under another for the series ``name -> one value per group``.
+
+    ``y`` names the values.
+    """
     many, names = max(1, len(series)), [_label(group) for group in groups]
-    upright = not horizontal and sum(map(len, names)) > 64
-    height = max(1.6, 0.9 + 0.21 * len(groups) * many) if horizontal else 2.8
-    with _drawing(height + (0.07 * max(map(len, names)) if upright else 0)) as (figure, axes):
+    with _drawing(max(1.6, 0.9 + 0.21 * len(groups) * many)) as (figure, axes):
         places, thick = np.arange(len(groups), dtype=float), 0.8 / many
         for index, (name, values) in enumerate(series.items()):
             at = places + (index - (many - 1) / 2) * thick
-            draw = axes.barh if horizontal else axes.bar
-            drawn = draw(at, np.asarray(values, dtype=float), 0.92 * thick, label=_label(name), color=_colour(index))
-            if len(groups) * many <= (60 if horizontal else 16):
+            lengths = np.asarray(values, dtype=float)
+            drawn = axes.barh(at, lengths, 0.92 * thick, label=_label(name), color=_colour(index))
+            if len(groups) * many <= 60:
                 axes.bar_label(drawn, fmt=_short, padding=2, fontsize=8)
-        axis = axes.yaxis if horizontal else axes.xaxis
-        axis.set_ticks(places, names)
-        axis.set_tick_params(length=0)
-        (axes.xaxis if horizontal else axes.yaxis).set_major_formatter(FuncFormatter(_number))
-        if horizontal:
-            axes.margins(x=0.12)
-            axes.set(xlabel=_label(y), ylim=(len(groups) - 0.5, -0.5))
-        else:
-            axes.margins(y=0.12)
-            axes.set_ylabel(_label(y))
-            axes.tick_params(axis="x", labelrotation=90 if upright else 0)
-        _grid(axes, "x" if horizontal else "y")
+        axes.yaxis.set_ticks(places, names)
+        axes.yaxis.set_tick_params(length=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(_number))
+        axes.margins(x=0.12)
+        axes.set(xlabel=_label(y), ylim=(len(groups) - 0.5, -0.5))
+        _grid(axes, "x")
         _legend(figure, axes)
         return _svg(figure, f"{y} of {', '.join(names[:20])}")
 
@@ -170,7 +161,7 @@ def distribution(values: ArrayLike, x: str, marks: Mapping[str, float] | None = 
                 wide = (high - low) or max(abs(low), 1.0) * 0.1
                 edges = np.linspace(low - 0.01 * wide, high + 0.01 * wide, count + 1)
             axes.hist(kept, bins=edges.tolist(), color=COLOURS[0], linewidth=0)
-        _scale(axes, log_x, False)
+        _scale(axes, log_x)
         axes.set(xlabel=_label(x), ylabel="count")
         _grid(axes, "y")
         _marks(axes, marks or {})
@@ -216,16 +207,15 @@ def _plottable(values: ArrayLike, log: bool) -> NDArray[np.float64]:
     return np.where(array > 0, array, np.nan) if log else array
 
 
-def _scale(axes: Axes, log_x: bool, log_y: bool) -> None:
-    for axis, log, least in ((axes.xaxis, log_x, axes.dataLim.minposx), (axes.yaxis, log_y, axes.dataLim.minposy)):
-        # Without one positive value a logarithmic axis has no place to begin.
-        if log and math.isfinite(least):
-            name = axis.axis_name
-            axes.set(**{f"{name}scale": "log"})
-            low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 3000 else (1,)))
-            axis.set_minor_locator(NullLocator())
-            axis.set_minor_formatter(NullFormatter())
+def _scale(axes: Axes, log_x: bool) -> None:
+    # Without one positive value a logarithmic axis has no place to begin.
+    if log_x and math.isfinite(axes.dataLim.minposx):
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 3000 else (1,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(_number))
 
 

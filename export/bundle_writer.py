@@ -72,6 +72,7 @@ def write(
             shutil.copyfile(path, staging / manifest.graphs[name])
         shutil.copytree(assets, staging / ASSETS)
         write_golden(staging / GOLDEN, golden)
+        triton_config.write_names(staging, task)
         complete = dataclasses.replace(manifest, files=digest_folder(staging))
         write_json(staging / MANIFEST, complete.to_json())
         Engine.load(Bundle(staging, complete), Settings()).close()
@@ -82,5 +83,5 @@ def write(
         shutil.rmtree(staging if existed else model, ignore_errors=True)
         raise
     # Last: until it is there, no server takes the directory for a model.
-    triton_config.write(model, triton_config.text(manifest.name, task, manifest.max_batch_size))
+    triton_config.write(model, triton_config.text(manifest.name, task, manifest.max_batch_size, manifest.version))
     return final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 from pathlib import Path
 
 import onnx
@@ -10,12 +11,14 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 # Embeddings are half of a small encoder's size; matrix products are its time.
 QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
+CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def dynamic_int8(source: Path, target: Path) -> None:
     """Write the INT8 graph beside the FP32 one.
 
-    Signed weights: unsigned ones ran no faster than FP32 on AVX512-VNNI. Per channel: on SST-2 it agreed with PyTorch
+    Weights have 7 bits where this CPU would saturate on 8, which moved the answers of a small model by 23 % (with 7 bits
+    by 1 %). Signed weights: unsigned ones ran no faster than FP32 on AVX512-VNNI. Per channel: on SST-2 it agreed with PyTorch
     on 99.3 % of the rows, per tensor on 97.1 %, at the same speed and size.
     """
     model = onnx.load(source)
@@ -28,10 +31,20 @@ def dynamic_int8(source: Path, target: Path) -> None:
     logging.disable(logging.WARNING)
     try:
         quantize_dynamic(
-            model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True
-        )
+            model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True,
+            reduce_range=saturates(platform.machine(), CPU_FLAGS.read_text("utf-8") if CPU_FLAGS.exists() else ""),
+        )  # fmt: skip
     finally:
         logging.disable(logging.NOTSET)
+
+
+def saturates(machine: str, flags: str) -> bool:
+    """Whether a CPU adds pairs of 8-bit products in 16 bits, which overflow: x86 without VNNI.
+
+    ``machine`` is as ``platform.machine`` has it, ``flags`` the text of /proc/cpuinfo.
+    Source: ONNX Runtime, "Quantize ONNX models", on reduce_range.
+    """
+    return machine.lower() in ("x86_64", "amd64") and not {"avx512_vnni", "avx_vnni"} & set(flags.split())
 
 
 def integer_products(path: Path) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from serving import settings as settings_module
 from serving.errors import DownstreamError
 from serving.gateway.app import build_app
 from serving.gateway.grpc_v2 import build_server
+from serving.gateway.management import Management
 from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
 from serving.repository import Repository
@@ -76,12 +77,13 @@ async def serve(folder: Path, settings: Settings) -> int:
     """Open the ports, load and verify the models, answer until SIGTERM or SIGINT, drain."""
     metrics = Metrics(CollectorRegistry())
     repository = Repository(folder, settings, metrics)
-    inference = Inference(repository, metrics, settings.timeout)
+    inference = Inference(repository, metrics, settings)
+    management = Management(inference, explicit=settings.model_control == "explicit")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
-    rpc = build_server(inference, settings.max_body)
+    rpc = build_server(management, settings.max_body)
     ipv6 = ":" in settings.host
     address, family = (f"[{settings.host}]", socket.AF_INET6) if ipv6 else (settings.host, socket.AF_INET)
     try:
@@ -93,7 +95,7 @@ async def serve(folder: Path, settings: Settings) -> int:
         log.error("cannot listen: %s; another server may use the port: give --http-port and --grpc-port", error)
         return 2
     config = uvicorn.Config(
-        build_app(inference, metrics, settings.max_body),
+        build_app(management, metrics, settings.max_body),
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -109,7 +111,8 @@ async def serve(folder: Path, settings: Settings) -> int:
 
     loading = asyncio.create_task(asyncio.to_thread(_load, repository, f"http://{address}:{http_port}"))
     await stop.wait()
-    inference.stopping = repository.stopping = True
+    inference.stopping = True
+    repository.stop()
     log.info("stopping: not ready, draining")
     await asyncio.sleep(settings.drain_delay)
     http.should_exit = True

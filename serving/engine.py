@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from serving import cost
-from serving.backends import Backend, open_backend
-from serving.bundle import Bundle, GoldenRow, differences, plain
-from serving.errors import BundleError
-from serving.scheduler import Batch, Limits, Scheduler
+from serving import cache, cost, proof
+from serving.backends import Backend, open_backend, triton
+from serving.bundle import Bundle
+from serving.cache import AnswerCache
+from serving.call import Call, Timing
+from serving.columns import Schema
+from serving.model import Model
+from serving.scheduler.limits import Limits
+from serving.scheduler.runners import Batch, Scheduler
 from serving.settings import Settings, read_available_cores
+from serving.statistics import Statistics
 from serving.tasks import Task
-from serving.tensors import NUMPY_TYPES, Array, Row, Tensors, check, sizes, stack, unstack
+from serving.tensors import Row, Tensors
 
-# Rows and tokens per row of the runs that the cost model is fitted to.
-MEASURED = ((1, 8), (1, 32), (1, 96), (4, 8), (4, 32), (8, 16))
-REPEATS = 3
 # Characters of a row beyond which it is encoded off the event loop.
 LONG_TEXT = 8192
+# Threads that wait for graphs of another server, where no core of this one is used.
+REMOTE_RUNNERS = 16
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One queued row: its arrays, its request, and when it was received and queued, in monotonic nanoseconds."""
+
+    encoded: Tensors
+    call: Call
+    deadline: float | None
+    received: int
+    queued: int
 
 
 class Engine:
@@ -35,43 +51,71 @@ class Engine:
         backend: Backend,
         settings: Settings,
         observe: Callable[[Batch], None] = lambda batch: None,
+        limits: Limits = UNLIMITED,
+        cache_bytes: int = 0,
     ) -> None:
-        (self._graph,) = task.graphs.items()
-        self.bundle, self.task, self._backend = bundle, task, backend
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.model = Model(manifest.name, task, backend, manifest.max_batch_size)
+        self.statistics = Statistics()
         self.cost = cost.UNMEASURED
+        self._cache = AnswerCache(cache_bytes) if cache_bytes else None
         self._clock = time.monotonic
+        self._users, self._retired = 0, False
+        self._unused = threading.Condition()
         self._scheduler = Scheduler(
             self._run,
             lambda rows, length: self.cost(rows, length),
             self._clock,
-            Limits(
+            replace(
+                limits,
                 capacity=settings.capacity,
                 # Served is what was verified: where batch mates change an answer, a row runs alone.
-                max_rows=max(1, bundle.manifest.max_batch_size) if bundle.manifest.batch_invariant else 1,
+                max_rows=max(1, manifest.max_batch_size) if manifest.batch_invariant else 1,
                 max_tokens=settings.max_batch_tokens,
                 max_waste=settings.max_waste,
             ),
-            settings.runners or read_available_cores(),
+            settings.runners or (REMOTE_RUNNERS if settings.triton_graphs else read_available_cores()),
             observe,
         )
 
     @classmethod
-    def load(cls, bundle: Bundle, settings: Settings, observe: Callable[[Batch], None] = lambda batch: None) -> Engine:
-        """Open task and graphs, replay the golden rows, measure what runs cost, start the runners.
+    def load(
+        cls,
+        bundle: Bundle,
+        settings: Settings,
+        observe: Callable[[Batch], None] = lambda batch: None,
+        limits: Limits = UNLIMITED,
+        cache_bytes: int = 0,
+        prepare: Callable[[Model], None] = lambda model: None,
+    ) -> Engine:
+        """Open task and graphs, replay the golden rows, ``prepare``, measure what runs cost, start the runners.
 
-        Raises BundleError when the model does not reproduce its training-time answers.
+        Raises BundleError when the model does not reproduce its training-time answers, NotReady while a remote server
+        that runs its graphs is away.
         """
         task = bundle.open_task()
-        backend = open_backend(bundle.manifest.backend, bundle.graph_files())
-        engine = cls(bundle, task, backend, settings, observe)
+        backend = _opened(bundle, settings)
+        engine = cls(bundle, task, backend, settings, observe, limits, cache_bytes)
         try:
-            engine.replay_golden()
-            engine.cost = cost.fit(engine._measure())
+            proof.replay_golden(engine.model, bundle)
+            prepare(engine.model)
+            engine.cost = cost.fit(proof.measure(engine.model))
         except Exception:
             backend.close()
             raise
         engine._scheduler.start()
         return engine
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self.model.task
+
+    @property
+    def schema(self) -> Schema:
+        """What it takes and gives on the wire."""
+        return self.model.schema
 
     @property
     def waiting(self) -> int:
@@ -82,105 +126,99 @@ class Engine:
         """Seconds until a row that came now would run."""
         return self._scheduler.predicted_wait()
 
-    def submit(self, row: Row, timeout: float | None = None) -> Future[Row]:
-        """Queue one row; ``timeout`` is in seconds from now.
+    def submit(self, row: Row, call: Call | None = None) -> Future[Row]:
+        """Queue one row.
 
         Raises InvalidInput, Overloaded, DeadlineExceeded or NotReady; the future raises DeadlineExceeded, or what the
         graph raised.
         """
-        deadline = self._deadline(timeout)
-        return self._queue(self._encode(row), deadline)
+        received, call = time.monotonic_ns(), call or Call()
+        deadline = self._deadline(call)
+        return self._queue(self.model.encode(self.model.check(row)), call, deadline, received)
 
-    async def answer(self, row: Row, timeout: float | None = None) -> Row:
-        """submit, awaited; a caller that is cancelled takes its row out of the queue."""
-        deadline = self._deadline(timeout)
-        if sum(len(value) for value in row.values() if isinstance(value, str | bytes)) > LONG_TEXT:
+    async def answer(self, row: Row, call: Call | None = None) -> Row:
+        """submit, awaited, where the cache has no answer; a caller that is cancelled takes its row out of the queue."""
+        received, call = time.monotonic_ns(), call or Call()
+        deadline = self._deadline(call)
+        checked = self.model.check(row)
+        if self._cache is None:
+            return await self._answer(checked, call, deadline, received)
+        key = cache.key(checked)
+        kept = self._cache.get(key)
+        call.looked_up += time.monotonic_ns() - received
+        if kept is None:
+            kept = await self._answer(checked, call, deadline, received)
+            self._cache.put(key, kept)
+        return kept
+
+    async def _answer(self, checked: Row, call: Call, deadline: float | None, received: int) -> Row:
+        if sum(len(value) for value in checked.values() if isinstance(value, str)) > LONG_TEXT:
             # Tokenizing it takes milliseconds, which all other callers would wait on the event loop. Queued only back
             # here: a caller that is cancelled meanwhile must leave no row behind.
-            encoded = await asyncio.to_thread(self._encode, row)
+            encoded = await asyncio.to_thread(self.model.encode, checked)
         else:
-            encoded = self._encode(row)
-        return await asyncio.wrap_future(self._queue(encoded, deadline))
+            encoded = self.model.encode(checked)
+        return await asyncio.wrap_future(self._queue(encoded, call, deadline, received))
 
-    def _deadline(self, timeout: float | None) -> float | None:
-        return None if timeout is None else self._clock() + timeout
+    async def answer_all(self, rows: Sequence[Row], call: Call) -> list[Row | BaseException]:
+        """Each row's answer, or the exception that it raised, in order; counted in the statistics as one request."""
+        begun = time.monotonic_ns()
+        answers = await asyncio.gather(*(self.answer(row, call) for row in rows), return_exceptions=True)
+        spent = time.monotonic_ns() - begun
+        if any(isinstance(answer, BaseException) for answer in answers):
+            self.statistics.failed(spent)
+        else:
+            self.statistics.succeeded(call, spent, cached=self._cache is not None)
+        return list(answers)
 
-    def _encode(self, row: Row) -> Tensors:
-        return self.task.encode(check(row, self.task.inputs))
+    def _deadline(self, call: Call) -> float | None:
+        return None if call.timeout is None else self._clock() + call.timeout
 
-    def _queue(self, encoded: Tensors, deadline: float | None) -> Future[Row]:
-        return self._scheduler.submit(encoded, self._length(encoded), deadline)
+    def _queue(self, encoded: Tensors, call: Call, deadline: float | None, received: int) -> Future[Row]:
+        job = Job(encoded, call, deadline, received, time.monotonic_ns())
+        return self._scheduler.submit(
+            job, self.model.length(encoded), deadline, priority=call.priority, wait=call.wait, group=call
+        )
+
+    def _run(self, jobs: Sequence[Job]) -> list[Row]:
+        deadlines = [job.deadline for job in jobs]
+        last = None if None in deadlines else max(filter(None, deadlines)) - self._clock()
+        answers, stages = self.model.run([job.encoded for job in jobs], last)
+        for job in jobs:
+            job.call.timings.append(Timing(job.received, job.queued, **vars(stages)))
+        self.statistics.run(
+            len(jobs),
+            compute_input=stages.stacked - stages.begun,
+            compute_infer=stages.inferred - stages.stacked,
+            compute_output=stages.decoded - stages.inferred,
+        )
+        return answers
+
+    def enter(self) -> bool:
+        """Hold the engine open for one request, until ``leave``; false where it was retired already."""
+        with self._unused:
+            self._users += not self._retired
+            return not self._retired
+
+    def leave(self) -> None:
+        """The request that entered has its answers."""
+        with self._unused:
+            self._users -= 1
+            self._unused.notify_all()
 
     def close(self) -> None:
-        """Refuse new rows, answer those in flight, release the graphs."""
+        """Refuse new requests, answer those that entered and the rows in flight, release the graphs."""
+        with self._unused:
+            self._retired = True
+            self._unused.wait_for(lambda: not self._users)
         self._scheduler.close()
-        self._backend.close()
-
-    def replay_golden(self) -> None:
-        """Answer every golden row, one by one, and compare. Raises BundleError that shows the first difference."""
-        golden = self.bundle.golden()
-        if not golden:
-            raise BundleError(f"{self.bundle.folder}: has no golden rows, so nothing proves it; export it again")
-        wrong = []
-        for index, expected in enumerate(golden):
-            (answer,) = self._run([self._encode(expected.row)])
-            lines = differences(answer, expected.answer, self.bundle.manifest.tolerance)
-            lines += self._decoded_differences(expected)
-            if lines:
-                wrong.append(f"golden row {index} ({str(expected.row)[:80]}): {'; '.join(lines)}")
-        if wrong:
-            raise BundleError(
-                f"{self.bundle.folder}: {len(wrong)} of {len(golden)} golden rows are not reproduced; first: {wrong[0]}"
-            )
-
-    def _decoded_differences(self, expected: GoldenRow) -> list[str]:
-        """What decoding the golden graph outputs gives that is not the golden answer: moved labels, above all."""
-        _, graph = self._graph
-        outputs = {f.name: np.asarray(expected.answer[f.name], NUMPY_TYPES[f.dtype]) for f in graph.outputs}
-        decoded = plain(self.task.decode(self._encode(expected.row), outputs))
-        exact = [name for name in decoded if name not in self.bundle.manifest.tolerance]
-        return [
-            f"{name} is {decoded[name]!r} instead of {expected.answer[name]!r}"
-            for name in exact
-            if not _same(decoded[name], expected.answer[name])
-        ]
-
-    def _run(self, rows: Sequence[Tensors]) -> list[Row]:
-        name, graph = self._graph
-        outputs = self._backend.run(name, stack(rows, graph.inputs))
-        axes = [sizes(row, graph.inputs) for row in rows]
-        split = unstack(outputs, graph.outputs, axes)
-        return [self.task.decode(encoded, row) for encoded, row in zip(rows, split, strict=True)]
-
-    def _length(self, encoded: Tensors) -> int:
-        _, graph = self._graph
-        return max(sizes(encoded, graph.inputs).values(), default=1)
-
-    def _measure(self) -> list[tuple[int, int, float]]:
-        """Seconds of a few runs of known size; the best of some repeats, since noise only ever adds."""
-        example = self._encode(self.task.example)
-        runs: list[tuple[int, int, float]] = []
-        longest = min(self.task.max_sizes.values(), default=MEASURED[0][1])
-        for rows, wanted in MEASURED:
-            length = min(wanted, longest)
-            resized = {name: _resized(array, length) for name, array in example.items()}
-            batch = [resized] * rows
-            runs.append((rows, length, min(self._timed(batch) for _ in range(REPEATS))))
-        return runs
-
-    def _timed(self, batch: Sequence[Tensors]) -> float:
-        begun = time.perf_counter()
-        self._run(batch)
-        return time.perf_counter() - begun
+        self.model.backend.close()
 
 
-def _same(found: object, golden: object) -> bool:
-    """Equal, up to what FP32 arithmetic of another machine may differ in."""
-    if isinstance(golden, str):
-        return found == golden
-    left, right = np.asarray(found, np.float64), np.asarray(golden, np.float64)
-    return left.shape == right.shape and bool(np.allclose(left, right, rtol=1e-4, atol=1e-5))
-
-
-def _resized(array: Array, length: int) -> Array:
-    return np.resize(array, length) if array.ndim == 1 else array
+def _opened(bundle: Bundle, settings: Settings) -> Backend:
+    """The backend of a bundle's graphs: that of the manifest, or the server that runs them elsewhere."""
+    if not settings.triton_graphs:
+        return open_backend(bundle.manifest.backend, bundle.graph_files())
+    manifest = bundle.manifest
+    remote = triton.parse_address(settings.triton_graphs, manifest.name, manifest.version)
+    return triton.connected(dict.fromkeys(manifest.graphs, remote))

@@ -20,6 +20,10 @@ class NotFound(DownstreamError):
     """The model, version or route that was asked for does not exist."""
 
 
+class AlreadyExists(DownstreamError):
+    """What was to be made is there already."""
+
+
 class NotReady(DownstreamError):
     """The model exists but cannot answer now: loading, quarantined, or the server is stopping."""
 

@@ -1,15 +1,20 @@
-"""``config.pbtxt`` as Triton reads it: the real ModelConfig protobuf, and what this gateway honours of it."""
+"""``config.pbtxt`` as Triton reads it: the real ModelConfig protobuf, its JSON form, and the schema it declares."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from google.protobuf import json_format, text_format
+from google.protobuf.descriptor import FieldDescriptor
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from serving.errors import BundleError
+from serving.columns import Schema
+from serving.errors import BundleError, InvalidInput, fault, listed
+from serving.tensors import Field
 
 FILE = "config.pbtxt"
+BACKEND = "downstream"
 
 
 def read(folder: Path) -> ModelConfig:
@@ -27,6 +32,24 @@ def read(folder: Path) -> ModelConfig:
     return config
 
 
+def from_json(name: str, text: str) -> ModelConfig:
+    """The configuration of a model from its JSON form. Raises InvalidInput."""
+    try:
+        config = json_format.Parse(text, ModelConfig())
+    except json_format.ParseError as error:
+        raise InvalidInput(
+            f"config: not the JSON of a Triton model configuration: {error}; GET /v2/models/{name}/config shows one"
+        ) from None
+    if config.name and config.name != name:
+        raise InvalidInput(fault("config: name", "is another model's", config.name, f"give {name!r} or leave it out"))
+    return config
+
+
+def is_ours(config: ModelConfig) -> bool:
+    """Whether this project's backend runs the model; others in a repository are Triton's alone."""
+    return config.backend in ("", BACKEND) and not config.platform
+
+
 def candidates(config: ModelConfig, available: list[int]) -> tuple[list[int], int]:
     """The versions that ``version_policy`` allows, newest first, and how many of them it wants served."""
     policy = config.version_policy
@@ -42,24 +65,80 @@ def chosen_versions(config: ModelConfig, available: list[int]) -> list[int]:
     return sorted(allowed[:count])
 
 
-def not_honoured(config: ModelConfig) -> list[str]:
-    """What this gateway does not do of a configuration, for a warning at load."""
-    ignored = ["response_cache", "sequence_batching", "ensemble_scheduling", "model_warmup", "optimization"]
-    batching = config.dynamic_batching
-    found = [name for name in ignored if _is_set(config, name)]
-    found += ["instance_group (give --runners)" for group in config.instance_group if group.count > 1][:1]
-    for name in ("preferred_batch_size", "max_queue_delay_microseconds", "priority_levels", "priority_queue_policy"):
-        if getattr(batching, name):
-            found.append(f"dynamic_batching.{name}")
+def declare(config: ModelConfig, schema: Schema) -> None:
+    """Write the inputs and outputs of a model into its configuration.
+
+    Every input is optional, since a row comes either as the task's columns or as the graph's arrays. Arrays may be
+    ragged: rows of unlike length are batched behind the server's own batcher.
+    """
+    for field in schema.fields:
+        config.input.add(
+            name=field.name,
+            data_type=data_type(field),
+            dims=field.dims(schema.axes),
+            optional=True,
+            allow_ragged_batch=-1 in field.dims(schema.axes),
+        )
+    for field in schema.outputs:
+        config.output.add(name=field.name, data_type=data_type(field), dims=field.dims(schema.axes))
+
+
+def check(config: ModelConfig, schema: Schema) -> None:
+    """Raise BundleError where the configuration declares other inputs or outputs than the model has."""
+    faults = []
+    for kind, declared, fields in (("input", config.input, schema.fields), ("output", config.output, schema.outputs)):
+        known = {field.name: field for field in fields}
+        for item in declared:
+            field = known.get(item.name)
+            if field is None:
+                faults.append(fault(kind, "the model has none of this name", item.name, f"it has {', '.join(known)}"))
+                continue
+            found = (DataType.Name(item.data_type), list(item.dims))
+            wanted = (DataType.Name(data_type(field)), field.dims(schema.axes))
+            if found != wanted:
+                faults.append(fault(f"{kind} {item.name}", "is declared otherwise", found, f"the model has {wanted}"))
+    if faults:
+        raise BundleError(f"{FILE}: {listed(faults)}")
+
+
+def completed(config: ModelConfig, schema: Schema) -> ModelConfig:
+    """The configuration with what it leaves out filled in, as Triton shows it."""
+    full = ModelConfig()
+    full.CopyFrom(config)
+    full.name, full.backend = schema.model, BACKEND
+    if not full.input and not full.output:
+        declare(full, schema)
+    if not full.HasField("version_policy"):
+        full.version_policy.latest.num_versions = 1
+    if not full.instance_group:
+        full.instance_group.add(name=schema.model, kind="KIND_CPU", count=1)
+    for group in full.instance_group:
+        group.name, group.count = group.name or schema.model, max(1, group.count)
+    return full
+
+
+def to_json(message: Any) -> dict[str, Any]:
+    """A protobuf message as Triton writes it in JSON: every plain field is there, and 64-bit integers are numbers."""
+    found: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        if field.has_presence and not message.HasField(field.name):
+            continue
+        value = getattr(message, field.name)
+        if field.message_type and field.message_type.GetOptions().map_entry:
+            found[field.name] = {str(key): _plain(field.message_type.fields[1], value[key]) for key in value}
+        elif field.is_repeated:
+            found[field.name] = [_plain(field, item) for item in value]
+        else:
+            found[field.name] = _plain(field, value)
     return found
 
 
-def _is_set(config: ModelConfig, name: str) -> bool:
-    value = getattr(config, name)
-    return config.HasField(name) if hasattr(value, "DESCRIPTOR") else bool(value)
+def _plain(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type:
+        return to_json(value)
+    return field.enum_type.values_by_number[value].name if field.enum_type else value
 
 
-def queue_capacity(config: ModelConfig) -> int | None:
-    """Rows that may wait, if ``dynamic_batching.default_queue_policy.max_queue_size`` bounds them."""
-    size = config.dynamic_batching.default_queue_policy.max_queue_size
-    return size or None
+def data_type(field: Field) -> int:
+    """The TYPE_... of a field."""
+    return int(DataType.Value("TYPE_STRING" if field.dtype == "BYTES" else f"TYPE_{field.dtype}"))

@@ -6,16 +6,21 @@ import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving import model_config
+from serving import model_config, model_policy, warm_up
 from serving.bundle import open_bundle
 from serving.engine import Engine
-from serving.errors import BundleError, DownstreamError, NotFound, NotReady
+from serving.errors import BundleError, DownstreamError, NotFound, NotReady, Unsupported
 from serving.metrics import Metrics
+from serving.model import Model
+from serving.model_policy import Policy
+from serving.overrides import Override
 from serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,6 +28,9 @@ log = logging.getLogger(__name__)
 # In the index, a model whose configuration cannot be read has no versions yet.
 NO_VERSION = 0
 UNLOADED = "unloaded"
+# Seconds between two tries of a model whose graph a remote server runs that is away.
+RETRY = 2.0
+STORED = Override()
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,20 @@ class Repository:
     def __init__(self, folder: Path, settings: Settings, metrics: Metrics) -> None:
         self.folder, self._settings, self._metrics = folder, settings, metrics
         self._engines: dict[str, dict[int, Engine]] = {}
+        self._configs: dict[str, ModelConfig] = {}
         self._index: dict[tuple[str, int], Entry] = {}
         self._loading = threading.Lock()
-        self.loaded = self.stopping = False
+        self._stop = threading.Event()
+        self.loaded = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Load nothing more."""
+        self._stop.set()
 
     def load_all(self) -> None:
         """Load every model of the directory, one after the other; failures are noted, not raised."""
@@ -51,73 +70,102 @@ class Repository:
         for name in names:
             # At once, so that a model whose turn has not come yet is "loading" and not "unknown".
             self._note(Entry(name, NO_VERSION, "LOADING"))
-        for name in names:
-            if self.stopping:
-                return
-            try:
-                self.load(name)
-            except DownstreamError as error:
-                log.error("model %s: %s", name, error)
-            except Exception as error:
-                log.exception("model %s cannot be loaded", name)
-                self._note(Entry(name, NO_VERSION, "UNAVAILABLE", f"{type(error).__name__}: {error}"))
+        away = [name for name in names if self._tried(name)]
         self.loaded = True
+        while away and not self._stop.wait(RETRY):
+            away = [name for name in away if self._tried(name)]
 
-    def load(self, name: str) -> None:
+    def _tried(self, name: str) -> bool:
+        """Whether a model is to be tried again, because what it depends on is away."""
+        if self.stopping:
+            return False
+        try:
+            self.load(name)
+        except Unsupported as error:
+            log.info("%s", error)
+            self._index.pop((name, NO_VERSION), None)
+        except NotReady as error:
+            log.warning("model %s: %s; trying again", name, error)
+            return True
+        except DownstreamError as error:
+            log.error("model %s: %s", name, error)
+        except Exception as error:
+            log.exception("model %s cannot be loaded", name)
+            self._note(Entry(name, NO_VERSION, "UNAVAILABLE", f"{type(error).__name__}: {error}"))
+        return False
+
+    def load(self, name: str, override: Override = STORED) -> None:
         """Load or reload one model: new versions prove themselves beside the old ones, then take over.
 
-        Raises NotFound or BundleError; what served before goes on then.
+        Raises NotFound, BundleError, NotReady while a remote graph is away, and Unsupported for a model that another
+        backend runs; what served before goes on then.
         """
-        with self._loading:
-            folder = self.folder / name
+        with self._loading, override.folder(name, self.folder / name) as folder:
             if name in ("", "..") or Path(name).name != name or not folder.is_dir():
-                raise NotFound(f"failed to load '{name}', no such directory in {self.folder}")
-            config = self._read_config(folder)
-            for ignored in model_config.not_honoured(config):
-                log.warning("model %s: %s of %s is not honoured here", name, ignored, model_config.FILE)
+                raise NotFound(f"failed to load '{name}', failed to poll from model repository: no such directory")
+            config = self._read_config(folder, override.config)
+            if not model_config.is_ours(config):
+                backend = config.backend or config.platform
+                raise Unsupported(f"model '{name}' is for Triton's backend '{backend}' and is not served here")
             available = [int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
             allowed, count = model_config.candidates(config, available)
             if not allowed:
                 reason = f"{folder}: no version to serve; the version directories are {sorted(available)}"
                 self._note(Entry(name, NO_VERSION, "UNAVAILABLE", reason))
                 raise BundleError(reason)
-            self._index.pop((name, NO_VERSION), None)
-            settings = dataclasses.replace(
-                self._settings, capacity=model_config.queue_capacity(config) or self._settings.capacity
-            )
-            fresh: dict[int, Engine] = {}
-            failures: list[str] = []
-            for version in allowed:
-                if len(fresh) == count:
-                    break
-                # A version that does not prove itself leaves its place to the one before it.
-                try:
-                    fresh[version] = self._load_version(name, version, config.max_batch_size, settings)
-                except DownstreamError as error:
-                    failures.append(f"version {version}: {error}")
-            self._swap(name, fresh, keep_old=bool(failures))
-            if failures:
-                raise BundleError("; ".join(failures))
+            self._load_versions(folder, config, allowed, count)
 
-    def _read_config(self, folder: Path) -> ModelConfig:
+    def _load_versions(self, folder: Path, config: ModelConfig, allowed: Sequence[int], count: int) -> None:
+        name = folder.name
+        policy = model_policy.policy(config, self._settings)
+        for ignored in policy.ignored:
+            log.warning("model %s: %s of %s is not honoured here", name, ignored, model_config.FILE)
+        self._index.pop((name, NO_VERSION), None)
+        fresh: dict[int, Engine] = {}
+        failures: dict[int, DownstreamError] = {}
+        for version in allowed:
+            if len(fresh) == count:
+                break
+            # A version that does not prove itself leaves its place to the one before it.
+            try:
+                fresh[version] = self._load_version(folder, version, config, policy)
+            except DownstreamError as error:
+                failures[version] = error
+        if fresh:
+            self._configs[name] = config
+        self._swap(name, fresh, keep_old=bool(failures))
+        if failures:
+            told = "; ".join(f"version {version}: {error}" for version, error in failures.items())
+            raise (NotReady if all(isinstance(e, NotReady) for e in failures.values()) else BundleError)(told)
+
+    def _read_config(self, folder: Path, override: str) -> ModelConfig:
         try:
-            return model_config.read(folder)
+            return model_config.from_json(folder.name, override) if override else model_config.read(folder)
         except BundleError as error:
             self._note(Entry(folder.name, NO_VERSION, "UNAVAILABLE", str(error)))
             raise
 
-    def _load_version(self, name: str, version: int, max_batch_size: int, settings: Settings) -> Engine:
+    def _load_version(self, folder: Path, version: int, config: ModelConfig, policy: Policy) -> Engine:
+        name = folder.name
         self._note(Entry(name, version, "LOADING"))
         begun = time.perf_counter()
         try:
-            bundle = open_bundle(self.folder / name / str(version))
+            bundle = open_bundle(folder / str(version))
             # The directory decides: a version may have been copied or renamed.
-            manifest = dataclasses.replace(bundle.manifest, name=name, version=version, max_batch_size=max_batch_size)
+            manifest = dataclasses.replace(
+                bundle.manifest, name=name, version=version, max_batch_size=config.max_batch_size
+            )
             engine = Engine.load(
                 dataclasses.replace(bundle, manifest=manifest),
-                settings,
+                policy.settings,
                 lambda batch: self._metrics.observe(name, batch),
+                policy.limits,
+                policy.cache_bytes,
+                lambda model: _prepared(model, config, folder),
             )
+        except NotReady as error:
+            self._note(Entry(name, version, "LOADING", str(error)))
+            raise
         except Exception as error:
             self._quarantine(name, version, error)
             if isinstance(error, DownstreamError):
@@ -157,9 +205,9 @@ class Repository:
                 engine.close()
 
     def unload(self, name: str) -> None:
-        """Stop serving a model; rows in flight are answered first. Raises NotFound."""
+        """Stop serving a model, if it serves; rows in flight are answered first. Raises NotFound for an unknown one."""
         with self._loading:
-            if name not in self._engines:
+            if name not in self._engines and not any(entry.name == name for entry in self._index.values()):
                 raise NotFound(f"Request for unknown model: '{name}' is not found")
             self._swap(name, {}, keep_old=False)
 
@@ -167,6 +215,22 @@ class Repository:
         """Unload everything."""
         for name in list(self._engines):
             self.unload(name)
+
+    @contextmanager
+    def lease(self, name: str, version: str = "") -> Iterator[Engine]:
+        """``get``, with the promise that the engine answers until the request is over, whatever is loaded meanwhile."""
+        engine = self.get(name, version)
+        while not engine.enter():
+            # It was replaced between the two steps; what replaced it is there already.
+            engine = self.get(name, version)
+        try:
+            yield engine
+        finally:
+            engine.leave()
+
+    def config(self, name: str, version: str = "") -> ModelConfig:
+        """The configuration of a model as it is served, complete. Raises as ``get``."""
+        return model_config.completed(self._configs[name], self.get(name, version).schema)
 
     def get(self, name: str, version: str = "") -> Engine:
         """The engine of a model; without a version, the latest. Raises NotFound, or NotReady with the reason."""
@@ -178,6 +242,8 @@ class Repository:
                 return versions[int(version)]
         index = list(self._index.values())
         known = [e for e in index if e.name == name and (not version or str(e.version) == version)]
+        if not version and known and all(entry.reason == UNLOADED for entry in known):
+            raise NotFound(f"Request for unknown model: '{name}' has no available versions, it is unloaded")
         if known:
             newest = max(known, key=lambda entry: entry.version)
             raise NotReady(
@@ -208,3 +274,12 @@ class Repository:
 
     def _note(self, entry: Entry) -> None:
         self._index[entry.name, entry.version] = entry
+
+
+def _prepared(model: Model, config: ModelConfig, folder: Path) -> None:
+    """Hold a model against its configuration and warm it up as that asks. Raises BundleError."""
+    model_config.check(config, model.schema)
+    for sample in config.model_warmup:
+        rows = [model.encode(model.check(row)) for row in warm_up.rows(sample, model.schema, folder)]
+        for _ in range(max(1, sample.count) if rows else 0):
+            model.run(rows)

@@ -6,7 +6,7 @@ import argparse
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,42 @@ from serving.errors import InvalidInput, fault, listed
 PREFIX = "DOWNSTREAM_"
 
 
-def _setting(default: Any, help: str, least: float = 0, most: float = inf, choices: Sequence[str] = ()) -> Any:
-    return field(default=default, metadata={"help": help, "least": least, "most": most, "choices": choices})
+def _setting(
+    default: Any, help: str, least: float = 0, most: float = inf, choices: Sequence[str] = (), per_model: bool = False
+) -> Any:
+    known = {"help": help, "least": least, "most": most, "choices": choices, "per_model": per_model}
+    return field(default=default, metadata=known)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one server process, frozen and unpacked at the door."""
+    """The settings of one server process, frozen and unpacked at the door.
+
+    Those that are ``per_model`` may also stand among the ``parameters`` of a model's ``config.pbtxt``.
+    """
 
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     http_port: int = _setting(8000, "port of REST, metrics and docs; 0 picks a free one", most=65535)
     grpc_port: int = _setting(8001, "port of gRPC; 0 picks a free one", most=65535)
-    runners: int = _setting(0, "threads that run graphs; 0 means one per core that this process may use")
-    capacity: int = _setting(2048, "rows that may wait per model; more are refused at once", least=1)
-    max_batch_tokens: int = _setting(4096, "padded tokens of one batch", least=1)
-    max_waste: float = _setting(1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2", least=1)
+    runners: int = _setting(
+        0, "threads that run graphs; 0 means one per core that this process may use", per_model=True
+    )
+    capacity: int = _setting(2048, "rows that may wait per model; more are refused at once", least=1, per_model=True)
+    max_batch_tokens: int = _setting(4096, "padded tokens of one batch", least=1, per_model=True)
+    max_waste: float = _setting(
+        1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2", least=1, per_model=True
+    )
+    cache_bytes: int = _setting(
+        64 * 2**20, "memory for kept answers, of each model whose config.pbtxt enables response_cache", per_model=True
+    )
+    model_control: str = _setting(
+        "none", "explicit lets clients load and unload models; none refuses", choices=("none", "explicit")
+    )
+    triton_graphs: str = _setting(
+        "", "HOST:PORT[/MODEL]: a Triton server that runs the graphs, over gRPC; MODEL is {name}_graph if not given"
+    )
+    allow_shared_memory: bool = _setting(False, "let clients on this machine pass tensors in /dev/shm")
+    trace_file: str = _setting("", "file for traces of requests, once a client turns them on with trace_level")
     timeout: float = _setting(30.0, "seconds until a request without a deadline of its own expires", least=0.001)
     max_body: int = _setting(64 * 2**20, "bytes of one request body", least=1)
     drain_delay: float = _setting(0.0, "seconds between SIGTERM and closing the ports, not ready but still serving")
@@ -42,11 +63,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """An option for every setting, and ``--config FILE``."""
     command.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of these settings")
     for setting in fields(Settings):
-        command.add_argument(
-            "--" + setting.name.replace("_", "-"),
-            metavar=type(setting.default).__name__.upper(),
-            help=f"{setting.metadata['help']} (default {setting.default}; {PREFIX}{setting.name.upper()})",
-        )
+        option = "--" + setting.name.replace("_", "-")
+        default = setting.default if setting.default != "" else "none"
+        text = f"{setting.metadata['help']} (default {default}; {PREFIX}{setting.name.upper()})"
+        if type(setting.default) is bool:
+            command.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            command.add_argument(option, metavar=type(setting.default).__name__.upper(), help=text)
 
 
 def resolve(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
@@ -59,17 +82,35 @@ def resolve(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
         for source, raw in ((variable, environ.get(variable)), (option, getattr(args, setting.name))):
             if raw is not None:
                 values[setting.name] = (source, raw)
-    typed = {}
+    typed: dict[str, Any] = {}
     for setting in fields(Settings):
         if setting.name in values:
-            source, raw = values[setting.name]
-            try:
-                typed[setting.name] = _value(setting, raw)
-            except ValueError as error:
-                faults.append(fault(source, "wrong value", raw, f"give {error}: {setting.metadata['help']}"))
+            _take(setting, *values[setting.name], typed, faults)
     if faults:
         raise InvalidInput(listed(faults))
     return Settings(**typed)
+
+
+def for_model(settings: Settings, parameters: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """The settings of one model, and the parameters of its configuration that are none.
+
+    Raises InvalidInput that lists every wrong value.
+    """
+    known = {setting.name: setting for setting in fields(Settings) if setting.metadata["per_model"]}
+    typed: dict[str, Any] = {}
+    faults: list[str] = []
+    for name in parameters.keys() & known.keys():
+        _take(known[name], f"parameters {name}", parameters[name], typed, faults)
+    if faults:
+        raise InvalidInput(listed(sorted(faults)))
+    return replace(settings, **typed), sorted(parameters.keys() - known.keys())
+
+
+def _take(setting: Field[Any], source: str, raw: Any, typed: dict[str, Any], faults: list[str]) -> None:
+    try:
+        typed[setting.name] = _value(setting, raw)
+    except ValueError as error:
+        faults.append(fault(source, "wrong value", raw, f"give {error}: {setting.metadata['help']}"))
 
 
 def _value(setting: Field[Any], raw: Any) -> Any:
@@ -81,6 +122,11 @@ def _value(setting: Field[Any], raw: Any) -> Any:
         if not isinstance(raw, str) or (choices and raw not in choices):
             raise ValueError("one of these" if choices else "a text")
         return raw
+    if kind is bool:
+        named = {"true": True, "1": True, "false": False, "0": False}
+        if str(raw).lower() not in named:
+            raise ValueError("true or false")
+        return named[str(raw).lower()]
     wanted = f"{kind.__name__} of at least {least}" + (f" and at most {most}" if most < inf else "")
     if not isinstance(raw, str) and type(raw) not in (kind, int):
         raise ValueError(wanted)

@@ -31,6 +31,8 @@ NUMPY_TYPES: Mapping[str, type[np.generic]] = {
     "FP16": np.float16,
     "FP32": np.float32,
     "FP64": np.float64,
+    # numpy has no bfloat16; FP32 holds each of its values exactly.
+    "BF16": np.float32,
     "BYTES": np.object_,
 }
 
@@ -40,7 +42,8 @@ class Field:
     """One named column of a row, or one array of a graph, without its batch axis.
 
     ``dtype`` is a v2 datatype. ``shape`` holds fixed sizes and names of symbolic axes (``"length"``);
-    ``()`` is a scalar. ``pad`` fills symbolic axes when rows are stacked.
+    ``()`` is a scalar. ``pad`` fills symbolic axes when rows are stacked. ``bounds`` are the least and the largest
+    value that a caller's array may hold.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Field:
     doc: str = ""
     pad: float = 0
     optional: bool = False
+    bounds: tuple[int, int] | None = None
 
     def dims(self, axes: Mapping[str, Sequence[str]]) -> list[int]:
         """The shape on the wire, without the batch axis: -1 for a symbolic axis without named coordinates.
@@ -67,10 +71,11 @@ class Graph:
     outputs: tuple[Field, ...]
 
 
-def check(row: Row, fields: Sequence[Field]) -> dict[str, Any]:
+def check(row: Row, fields: Sequence[Field], max_sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
     """The row with every value in its field's type: text as ``str``, numbers as arrays.
 
-    Raises InvalidInput that lists every fault of the row: unknown, missing and ill-typed columns.
+    ``max_sizes`` bounds symbolic axes. Raises InvalidInput that lists every fault of the row: unknown, missing and
+    ill-typed columns, values out of bounds, and axes that are too long or of unlike size.
     """
     faults = []
     known = {field.name for field in fields}
@@ -89,9 +94,23 @@ def check(row: Row, fields: Sequence[Field]) -> dict[str, Any]:
             checked[field.name] = _typed(value, field)
         except (TypeError, ValueError, OverflowError) as error:
             faults.append(fault(field.name, str(error), value, f"give {_wanted(field)}"))
+    if max_sizes and not faults:
+        faults = _wrong_sizes(checked, fields, max_sizes)
     if faults:
         raise InvalidInput(listed(faults))
     return checked
+
+
+def _wrong_sizes(row: Tensors, fields: Sequence[Field], max_sizes: Mapping[str, int]) -> list[str]:
+    """What is wrong with the sizes of symbolic axes, which arrays of one row share."""
+    faults = []
+    for axis, most in max_sizes.items():
+        found = {f.name: row[f.name].shape[f.shape.index(axis)] for f in fields if f.name in row and axis in f.shape}
+        if len(set(found.values())) > 1:
+            faults.append(fault(axis, "is not the same in all arrays", found, "send arrays of one size"))
+        elif found and not 1 <= max(found.values()) <= most:
+            faults.append(fault(axis, "is out of bounds", max(found.values()), f"send 1 to {most}"))
+    return faults
 
 
 def _wanted(field: Field) -> str:
@@ -120,6 +139,8 @@ def _typed(value: object, field: Field) -> Any:
     for size, wanted in zip(array.shape, field.shape, strict=True):
         if isinstance(wanted, int) and size != wanted:
             raise ValueError(f"has shape {list(array.shape)}")
+    if field.bounds and array.size and not field.bounds[0] <= array.min() <= array.max() <= field.bounds[1]:
+        raise ValueError(f"holds values outside {field.bounds[0]} to {field.bounds[1]}")
     return array
 
 

@@ -15,8 +15,11 @@ from serving.tensors import Array, Tensors
 class Backend(Protocol):
     """Loaded graphs of one bundle; ``run`` is called from several threads at once."""
 
-    def run(self, graph: str, batch: Tensors) -> Mapping[str, Array]:
-        """The outputs of one graph, by name; arrays have a leading batch axis."""
+    def run(self, graph: str, batch: Tensors, timeout: float | None = None) -> Mapping[str, Array]:
+        """The outputs of one graph, by name; arrays have a leading batch axis.
+
+        After ``timeout`` seconds nobody waits for them any more: a backend that can stop then should.
+        """
 
     def close(self) -> None:
         """Release the graphs."""

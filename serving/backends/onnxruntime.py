@@ -20,7 +20,7 @@ class OnnxRuntime:
     def __init__(self, sessions: Mapping[str, ort.InferenceSession]) -> None:
         self.sessions = dict(sessions)
 
-    def run(self, graph: str, batch: Tensors) -> dict[str, Array]:
+    def run(self, graph: str, batch: Tensors, timeout: float | None = None) -> dict[str, Array]:
         session = self.sessions[graph]
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(batch)), strict=True))

@@ -24,7 +24,7 @@ class Stub:
     def __init__(self, graphs: Mapping[str, Mapping[str, Any]]) -> None:
         self._graphs = graphs
 
-    def run(self, graph: str, batch: Tensors) -> dict[str, Array]:
+    def run(self, graph: str, batch: Tensors, timeout: float | None = None) -> dict[str, Array]:
         described = self._graphs[graph]
         if described.get("delay"):
             time.sleep(described["delay"])

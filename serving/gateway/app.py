@@ -15,8 +15,10 @@ from starlette.exceptions import HTTPException
 from serving import errors
 from serving.bundle import plain
 from serving.gateway.http_errors import described
+from serving.gateway.http_management import management_routes
 from serving.gateway.http_v2 import HotRoutes
-from serving.gateway.openapi import HOT_PATHS
+from serving.gateway.management import Management
+from serving.gateway.openapi import HOT_PATHS, failures
 from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
 
@@ -26,13 +28,15 @@ DESCRIPTION = """Verified models over REST. The same models answer gRPC (`infere
 * `/v2/...`: KServe v2 (Open Inference Protocol), as `tritonclient` speaks it, JSON or binary tensors."""
 
 
-def build_app(inference: Inference, metrics: Metrics, max_body: int) -> HotRoutes:
-    """The ASGI application of a server."""
+def build_app(management: Management, metrics: Metrics, max_body: int) -> HotRoutes:
+    """The ASGI application of a server; ``max_body`` bounds a request, in bytes."""
+    inference = management.inference
     # The pages of /docs come from this server, not from a content network: clusters are often closed.
     app = FastAPIOffline(title="downstream", description=DESCRIPTION, version=inference.server_metadata()["version"])
+    # First, so that /v2/models/stats is not taken for a model of that name.
+    app.include_router(management_routes(management, max_body))
     _add_health(app, inference)
     _add_metadata(app, inference)
-    _add_repository(app, inference)
     _add_metrics(app, inference, metrics)
     _add_errors(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -44,7 +48,10 @@ def _add_health(app: FastAPI, inference: Inference) -> None:
     async def live() -> Response:
         return Response()
 
-    @app.get("/v2/health/ready", tags=["health"], summary="Every model has proved itself and answers")
+    @app.get(
+        "/v2/health/ready", tags=["health"], summary="Every model has proved itself and answers",
+        responses=failures(503),
+    )  # fmt: skip
     async def ready() -> Response:
         if inference.ready():
             return Response()
@@ -52,8 +59,13 @@ def _add_health(app: FastAPI, inference: Inference) -> None:
         reason = "stopping" if inference.stopping else "; ".join(waiting) or "no model is loaded"
         raise errors.NotReady(f"Server not ready: {reason}")
 
-    @app.get("/v2/models/{model}/ready", tags=["health"], summary="The model answers")
-    @app.get("/v2/models/{model}/versions/{version}/ready", tags=["health"], summary="The model version answers")
+    unread = failures(404, 503)
+
+    @app.get("/v2/models/{model}/ready", tags=["health"], summary="The model answers", responses=unread)
+    @app.get(
+        "/v2/models/{model}/versions/{version}/ready", tags=["health"], summary="The version answers",
+        responses=unread,
+    )  # fmt: skip
     async def model_ready(model: str, version: str = "") -> Response:
         if not inference.model_ready(model, version):
             raise errors.NotReady("Model version not ready")
@@ -65,8 +77,13 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
     async def server() -> dict[str, Any]:
         return inference.server_metadata()
 
-    @app.get("/v2/models/{model}", tags=["metadata"], summary="Inputs and outputs of a model")
-    @app.get("/v2/models/{model}/versions/{version}", tags=["metadata"], summary="Inputs and outputs of a version")
+    unread = failures(404, 503)
+
+    @app.get("/v2/models/{model}", tags=["metadata"], summary="Inputs and outputs of a model", responses=unread)
+    @app.get(
+        "/v2/models/{model}/versions/{version}", tags=["metadata"], summary="The same of one version",
+        responses=unread,
+    )  # fmt: skip
     async def model(model: str, version: str = "") -> dict[str, Any]:
         return inference.model_metadata(model, version)
 
@@ -74,7 +91,10 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
     async def models() -> dict[str, list[str]]:
         return {"models": sorted(inference.repository.engines())}
 
-    @app.get("/v1/models/{model}", tags=["metadata"], summary="What a model is: task, labels, quality, an example row")
+    @app.get(
+        "/v1/models/{model}", tags=["metadata"], summary="What a model is: task, labels, quality, an example row",
+        responses=unread,
+    )  # fmt: skip
     async def about(model: str) -> dict[str, Any]:
         engine = inference.repository.get(model)
         manifest, task = engine.bundle.manifest, engine.task
@@ -89,15 +109,6 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
             "quality": manifest.quality,
             "source": manifest.source,
         }
-
-
-def _add_repository(app: FastAPI, inference: Inference) -> None:
-    @app.post("/v2/repository/index", tags=["repository"], summary="Every version, its state, and why it is not ready")
-    async def index() -> list[dict[str, str]]:
-        return [
-            {"name": e.name, "version": str(e.version), "state": e.state, "reason": e.reason}
-            for e in inference.repository.index()
-        ]
 
 
 def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics) -> None:

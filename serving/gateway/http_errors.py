@@ -9,6 +9,7 @@ STATUS: dict[type[errors.DownstreamError], int] = {
     errors.InvalidInput: 400,
     errors.BundleError: 400,
     errors.NotFound: 404,
+    errors.AlreadyExists: 400,
     errors.NotReady: 503,
     errors.Overloaded: 503,
     errors.DeadlineExceeded: 504,

@@ -1,19 +1,20 @@
-"""The hot HTTP routes as plain ASGI: v2 infer (JSON and binary tensors) and the friendly ``:predict``."""
+"""The hot HTTP routes as plain ASGI: v2 infer and generate, and the friendly ``:predict``."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
 
 from serving.bundle import plain
-from serving.errors import DownstreamError, InvalidInput, Unsupported, fault
-from serving.gateway import codec
+from serving.errors import DownstreamError, InvalidInput, fault
+from serving.gateway import compression, generate
 from serving.gateway.http_errors import BodyTooLarge, described
-from serving.gateway.v2 import Inference, InferRequest, InferResponse, refuse_unsupported, timeout_of
+from serving.gateway.http_messages import JSON, Headers, header_timeout, json_object, parse_infer, render_infer
+from serving.gateway.v2 import Inference
 from serving.tasks import Task
 from serving.tensors import Row
 
@@ -21,16 +22,11 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = Mapping[bytes, bytes]
+Answer = tuple[Mapping[str, str], bytes]
 
-INFER = re.compile(r"^/v2/models/([^/]+)(?:/versions/([0-9]+))?/infer$")
-PREDICT = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([0-9]+))?:predict$")
-JSON_LENGTH = b"inference-header-content-length"
-TIMEOUT = b"x-request-timeout-ms"
+V2 = re.compile(r"^/v2/models/([^/]+)(?:/versions/([0-9]+))?/(infer|generate|generate_stream)$")
+PREDICT = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([0-9]+))?:(predict)$")
 MAX_INSTANCES = 1024
-JSON = {"content-type": "application/json"}
-# No header holds a longer number, and int() refuses very long ones with an error of its own.
-DIGITS = 18
 
 
 class HotRoutes:
@@ -38,18 +34,21 @@ class HotRoutes:
 
     def __init__(self, inference: Inference, max_body: int, rest: Callable[[Scope, Receive, Send], Awaitable[None]]):
         self._inference, self._max_body, self._rest = inference, max_body, rest
+        self._handlers = {
+            "infer": self._infer,
+            "generate": self._generate,
+            "generate_stream": self._generate_stream,
+            "predict": self._predict,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            for pattern, handle in ((INFER, self._infer), (PREDICT, self._predict)):
-                match = pattern.match(scope["path"])
-                if match and scope["method"] == "POST":
-                    await self._respond(handle, match[1], match[2] or "", scope, receive, send)
-                    return
-                if match:
-                    await _send(send, 405, {"allow": "POST", **JSON}, orjson.dumps({"error": "Method Not Allowed"}))
-                    return
-        await self._rest(scope, receive, send)
+        match = scope["type"] == "http" and (V2.match(scope["path"]) or PREDICT.match(scope["path"]))
+        if not match:
+            await self._rest(scope, receive, send)
+        elif scope["method"] != "POST":
+            await _send(send, 405, {"allow": "POST", **JSON}, orjson.dumps({"error": "Method Not Allowed"}))
+        else:
+            await self._respond(self._handlers[match[3]], match[1], match[2] or "", scope, receive, send)
 
     async def _respond(self, handle: Any, model: str, version: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
@@ -61,7 +60,7 @@ class HotRoutes:
             answer = await _unless_gone(handle(model, version, headers, body), receive)
             if answer is None:
                 return
-            status, (extra, content) = 200, answer
+            status, (extra, content) = 200, _encoded(answer, headers)
             outcome = "ok"
         except Exception as error:
             outcome = type(error).__name__
@@ -71,31 +70,47 @@ class HotRoutes:
             self._inference.count(model, "http", outcome)
         await _send(send, status, extra, content)
 
-    async def _infer(self, model: str, version: str, headers: Headers, body: bytes) -> tuple[Mapping[str, str], bytes]:
-        request, binary = parse_infer(model, version, headers, body)
+    async def _infer(self, model: str, version: str, headers: Headers, body: bytes) -> Answer:
+        request = parse_infer(model, version, headers, body, self._inference.regions)
         response = await self._inference.infer(request, "http")
-        return render_infer(response, binary)
+        return render_infer(response, self._inference.regions)
 
-    async def _predict(
-        self, model: str, version: str, headers: Headers, body: bytes
-    ) -> tuple[Mapping[str, str], bytes]:
+    async def _generate(self, model: str, version: str, headers: Headers, body: bytes) -> Answer:
+        schema = self._inference.repository.get(model, version).schema
+        request = generate.request_of(json_object(body), schema, version, header_timeout(headers))
+        return JSON, orjson.dumps(generate.rendered(await self._inference.infer(request, "http")))
+
+    async def _generate_stream(self, model: str, version: str, headers: Headers, body: bytes) -> Answer:
+        """Server-sent events: one, since no task gives its answer in parts."""
+        _, content = await self._generate(model, version, headers, body)
+        return {"content-type": "text/event-stream; charset=utf-8"}, b"data: " + content + b"\n\n"
+
+    async def _predict(self, model: str, version: str, headers: Headers, body: bytes) -> Answer:
         """Rows in, rows out; a row that fails says so in its own place and the others are answered."""
-        engine = self._inference.repository.get(model, version)
-        message = _json_object(body)
+        task = self._inference.repository.get(model, version).task
+        message = json_object(body)
         rows = message.get("instances")
         unknown = message.keys() - {"instances"}
         if unknown:
             raise InvalidInput(fault(min(unknown), "unknown key", message[min(unknown)], "the only key is instances"))
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-            example = orjson.dumps({"instances": [engine.task.example]}).decode()
+            example = orjson.dumps({"instances": [task.example]}).decode()
             raise InvalidInput(fault("instances", "must be a list of rows", rows, f"send for example {example}"))
         if len(rows) > MAX_INSTANCES:
             raise InvalidInput(fault("instances", "too many rows", len(rows), f"send at most {MAX_INSTANCES} at once"))
-        answers = await self._inference.answer(engine, rows, _header_timeout(headers), "http")
-        if all(isinstance(answer, BaseException) for answer in answers):
+        timeout = header_timeout(headers)
+        engine, answers = await self._inference.predict(model, version, rows, timeout, "http")
+        if isinstance(answers[0], BaseException) and all(isinstance(answer, BaseException) for answer in answers):
             raise answers[0]
-        predictions = [_prediction(answer, engine.task) for answer in answers]
-        return JSON, orjson.dumps({"predictions": predictions})
+        return JSON, orjson.dumps({"predictions": [_prediction(answer, engine.task) for answer in answers]})
+
+
+def _encoded(answer: Answer, asked: Headers) -> Answer:
+    """The answer in the encoding that the caller accepts, where that gains something."""
+    headers, content = answer
+    encoding = compression.accepted(asked.get(b"accept-encoding", b"").decode("latin-1"))
+    smaller = compression.compressed(content, encoding)
+    return (headers, content) if smaller is None else ({**headers, "content-encoding": encoding}, smaller)
 
 
 async def _send(send: Send, status: int, headers: Mapping[str, str], content: bytes) -> None:
@@ -106,13 +121,10 @@ async def _send(send: Send, status: int, headers: Mapping[str, str], content: by
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes | None:
-    """The whole request body, or None when the client left.
+    """The whole request body, decompressed, or None when the client left.
 
-    Raises BodyTooLarge beyond ``limit`` bytes, and Unsupported for a compressed body.
+    Raises BodyTooLarge beyond ``limit`` bytes, Unsupported and InvalidInput as ``decompressed`` does.
     """
-    encoding = headers.get(b"content-encoding", b"identity")
-    if encoding != b"identity":
-        raise Unsupported(f"Content-Encoding {encoding.decode('latin-1')!r} is not supported; send the body as it is")
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced) > limit:
         raise BodyTooLarge(
@@ -130,7 +142,9 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes | N
             raise BodyTooLarge(f"the request body is over the limit of {limit} bytes; send fewer rows at once")
         parts.append(part)
         if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
+            return compression.decompressed(body, encoding, limit)
 
 
 async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
@@ -147,69 +161,6 @@ async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
         gone.cancel()
 
 
-def parse_infer(model: str, version: str, headers: Headers, body: bytes) -> tuple[InferRequest, set[str] | bool]:
-    """The request of an infer body, and which outputs to answer in binary: a set of names, or all or none.
-
-    With ``Inference-Header-Content-Length`` the body is that much JSON, then the raw data of the inputs that carry
-    ``binary_data_size``, in order. Raises InvalidInput.
-    """
-    length = _json_length(headers, body)
-    message = _json_object(body[:length])
-    parameters = _mapping(message, "parameters")
-    inputs = []
-    position = length
-    for item in _items(message, "inputs"):
-        name, datatype, shape = _described(item)
-        refuse_unsupported(name, _mapping(item, "parameters"))
-        size = _mapping(item, "parameters").get("binary_data_size")
-        if size is None:
-            inputs.append(codec.from_json(name, datatype, shape, item.get("data")))
-            continue
-        if not isinstance(size, int) or size < 0 or position + size > len(body):
-            raise InvalidInput(
-                f"input '{name}': binary_data_size {size!r} is more than the {len(body) - position} left"
-            )
-        inputs.append(codec.from_raw(name, datatype, shape, memoryview(body)[position : position + size]))
-        position += size
-    if position != len(body):
-        raise InvalidInput(f"unexpected additional input data for model '{model}': {len(body) - position} bytes")
-    asked = _items(message, "outputs") if message.get("outputs") else []
-    names = [_named(item) for item in asked]
-    for name, item in zip(names, asked, strict=True):
-        refuse_unsupported(name, _mapping(item, "parameters"))
-    default = bool(parameters.get("binary_data_output", False))
-    binary = {
-        name
-        for name, item in zip(names, asked, strict=True)
-        if _mapping(item, "parameters").get("binary_data", default)
-    }
-    identifier = message.get("id", "")
-    if not isinstance(identifier, str):
-        raise InvalidInput(fault("id", "must be a text", identifier, "quote it"))
-    timeout = timeout_of(parameters) or _header_timeout(headers)
-    return InferRequest(model, version, inputs, names, identifier, timeout), binary if asked else default
-
-
-def render_infer(response: InferResponse, binary: set[str] | bool) -> tuple[Mapping[str, str], bytes]:
-    """Headers and body of an infer answer; JSON alone, or JSON with the raw data of the binary outputs behind it."""
-    outputs, blobs = [], []
-    for tensor in response.outputs:
-        item: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.array.shape)}
-        if binary is True or (binary and tensor.name in binary):
-            blob = codec.to_raw(tensor)
-            item["parameters"] = {"binary_data_size": len(blob)}
-            blobs.append(blob)
-        else:
-            item["data"] = codec.to_json(tensor)
-        outputs.append(item)
-    message = {"model_name": response.model, "model_version": response.version, "outputs": outputs}
-    head = orjson.dumps({"id": response.id, **message} if response.id else message)
-    if not blobs:
-        return JSON, head
-    headers = {"content-type": "application/octet-stream", JSON_LENGTH.decode(): str(len(head))}
-    return headers, b"".join([head, *blobs])
-
-
 def _prediction(answer: Row | BaseException, task: Task) -> dict[str, Any]:
     """One row for people: arrays along a named axis become objects by name."""
     if isinstance(answer, DownstreamError):
@@ -221,65 +172,3 @@ def _prediction(answer: Row | BaseException, task: Task) -> dict[str, Any]:
         if len(item.shape) == 1 and item.shape[0] in task.axes:
             row[item.name] = dict(zip(task.axes[str(item.shape[0])], row[item.name], strict=True))
     return row
-
-
-def _json_length(headers: Headers, body: bytes) -> int:
-    value = headers.get(JSON_LENGTH)
-    if value is None:
-        return len(body)
-    if not value.isdigit() or len(value) > DIGITS or int(value) > len(body):
-        raise InvalidInput(
-            f"Inference-Header-Content-Length {value!r} is no length within the body of {len(body)} bytes"
-        )
-    return int(value)
-
-
-def _header_timeout(headers: Headers) -> float | None:
-    value = headers.get(TIMEOUT)
-    if value is None:
-        return None
-    if not value.isdigit() or len(value) > DIGITS or int(value) == 0:
-        raise InvalidInput(
-            f"header X-Request-Timeout-Ms must be a positive number of milliseconds, got {value.decode('latin-1')!r}"
-        )
-    return int(value) / 1000
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"failed to parse the request JSON: {error}") from None
-    if not isinstance(message, dict):
-        raise InvalidInput(f"the request must be a JSON object, got {type(message).__name__}")
-    return message
-
-
-def _items(message: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
-    items = message.get(key)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise InvalidInput(fault(key, "must be a list of objects", items, "see the /docs of this server"))
-    return items
-
-
-def _mapping(message: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = message.get(key, {})
-    if not isinstance(value, dict):
-        raise InvalidInput(fault(key, "must be an object", value, "see the /docs of this server"))
-    return value
-
-
-def _named(item: Mapping[str, Any]) -> str:
-    name = item.get("name")
-    if not isinstance(name, str):
-        raise InvalidInput(fault("name", "must be a text", name, "every input and output has a name"))
-    return name
-
-
-def _described(item: Mapping[str, Any]) -> tuple[str, str, list[int]]:
-    name, datatype, shape = _named(item), item.get("datatype"), item.get("shape")
-    if not isinstance(datatype, str) or not isinstance(shape, list):
-        raise InvalidInput(
-            f"input '{name}': needs a datatype (text) and a shape (list), got {datatype!r} and {shape!r}"
-        )
-    return name, datatype, shape

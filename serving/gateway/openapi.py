@@ -1,17 +1,30 @@
-"""What the OpenAPI document says of the hot routes, which are plain ASGI and so not seen by FastAPI."""
+"""What the OpenAPI document says beyond what FastAPI sees: the hot routes, errors, and bodies that are read by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 _ERRORS = {
-    "400": "The request is wrong; the text names the field, the value and the remedy",
-    "404": "No such model or version",
-    "413": "The body is over the limit",
-    "501": "A feature of the protocol that this server does not offer",
-    "503": "Not ready, or overloaded (see Retry-After)",
-    "504": "The deadline passed before the row was run",
+    400: "The request is wrong; the text names the field, the value and the remedy",
+    404: "No such model, version or region",
+    405: "The route takes another method",
+    413: "The body is over the limit",
+    501: "A feature of the protocol that this server does not offer",
+    503: "Not ready, or overloaded (see Retry-After)",
+    504: "The deadline passed before the row was run",
 }
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer beside success, as FastAPI takes it."""
+    body = _content(_object(error={"type": "string"}))
+    return {status: {"description": _ERRORS[status], "content": body} for status in statuses}
+
+
+def json_body(example: dict[str, Any]) -> dict[str, Any]:
+    """An optional JSON object as the body of a route, with an example."""
+    return {"requestBody": {"required": False, "content": _content({"type": "object"}, example)}}
 
 
 def _content(schema: dict[str, Any], example: Any = None) -> dict[str, Any]:
@@ -23,8 +36,8 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def _responses(success: dict[str, Any]) -> dict[str, Any]:
-    failed = _content(_object(error={"type": "string"}))
-    return {"200": success} | {status: {"description": text, "content": failed} for status, text in _ERRORS.items()}
+    failed = {str(status): answer for status, answer in failures(400, 404, 413, 501, 503, 504).items()}
+    return {"200": success, **failed}
 
 
 def _post(summary: str, body: dict[str, Any], success: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:
@@ -75,14 +88,21 @@ _PREDICTED = {
     "content": _content(_object(predictions={"type": "array", "items": {"type": "object"}})),
 }
 
-HOT_PATHS: dict[str, Any] = {
-    "/v1/models/{model}:predict": _post(
-        "Rows as JSON to predictions as JSON", _PREDICT, _PREDICTED, [_path("model"), _TIMEOUT]
-    ),
-    "/v2/models/{model}/infer": _post(
-        "KServe v2 inference; JSON, or the binary tensor extension", _INFER, _INFERRED, [_path("model"), _TIMEOUT]
-    ),
-    "/v2/models/{model}/versions/{version}/infer": _post(
-        "KServe v2 inference of one version", _INFER, _INFERRED, [_path("model"), _path("version"), _TIMEOUT]
-    ),
+_GENERATE = _content({"type": "object"}, {"text": "I want my money back"})
+_GENERATED = {"description": "Every output by its name", "content": _content({"type": "object"})}
+_EVENTS = {
+    "description": "Server-sent events, each `data: ` and a JSON object",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
+_MODEL, _VERSION = [_path("model"), _TIMEOUT], [_path("model"), _path("version"), _TIMEOUT]
+
+
+def _hot() -> Iterator[tuple[str, dict[str, Any]]]:
+    for model, parameters in (("{model}", _MODEL), ("{model}/versions/{version}", _VERSION)):
+        yield f"/v1/models/{model}:predict", _post("Rows to predictions", _PREDICT, _PREDICTED, parameters)
+        yield f"/v2/models/{model}/infer", _post("KServe v2 inference, JSON or binary", _INFER, _INFERRED, parameters)
+        yield f"/v2/models/{model}/generate", _post("Inputs as plain fields", _GENERATE, _GENERATED, parameters)
+        yield f"/v2/models/{model}/generate_stream", _post("The same, as events", _GENERATE, _EVENTS, parameters)
+
+
+HOT_PATHS: dict[str, Any] = dict(_hot())

@@ -1,60 +1,52 @@
-"""KServe v2 (Open Inference Protocol), once for HTTP and gRPC: messages to rows, answers to tensors; no framework."""
+"""KServe v2 (Open Inference Protocol), once for HTTP and gRPC: requests to rows, answers to tensors; no framework."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-
+from serving.call import Call
 from serving.engine import Engine
-from serving.errors import InvalidInput, NotReady, Unsupported
-from serving.gateway.codec import Tensor
+from serving.errors import InvalidInput, NotReady
+from serving.gateway.classification import classified
+from serving.gateway.log_settings import LogSettings
+from serving.gateway.messages import Answered, InferRequest, InferResponse, Output
+from serving.gateway.shared_memory import Regions
+from serving.gateway.tracing import Tracing
 from serving.metrics import Metrics
 from serving.repository import Repository
-from serving.tasks import Task
-from serving.tensors import NUMPY_TYPES, Field, Row
+from serving.settings import Settings
+from serving.tensors import Row
 
 log = logging.getLogger(__name__)
 
 SERVER_NAME = "downstream"
-EXTENSIONS = ("binary_tensor_data", "parameters")
-MICROSECONDS = 1e-6
-
-
-@dataclass(frozen=True)
-class InferRequest:
-    """One inference request; ``outputs`` are the names asked for, all if empty; ``timeout`` is in seconds."""
-
-    model: str
-    version: str
-    inputs: Sequence[Tensor]
-    outputs: Sequence[str] = ()
-    id: str = ""
-    timeout: float | None = None
-
-
-@dataclass(frozen=True)
-class InferResponse:
-    """The answer to one inference request."""
-
-    model: str
-    version: str
-    id: str
-    outputs: Sequence[Tensor] = field(default_factory=tuple)
+EXTENSIONS = (
+    "classification",
+    "model_repository",
+    "schedule_policy",
+    "model_configuration",
+    "system_shared_memory",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "trace",
+    "logging",
+)
 
 
 class Inference:
     """What both protocols do, over the repository. Every method raises only DownstreamError on purpose."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, timeout: float) -> None:
-        self.repository, self._metrics, self._timeout = repository, metrics, timeout
+    def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
+        self.repository, self._metrics, self._timeout = repository, metrics, settings.timeout
+        self.regions = Regions(allowed=settings.allow_shared_memory)
+        self.tracing = Tracing(settings.trace_file)
+        self.logging = LogSettings()
         self.stopping = False
 
     def ready(self) -> bool:
@@ -76,43 +68,70 @@ class Inference:
     def model_metadata(self, name: str, model_version: str = "") -> dict[str, Any]:
         """Inputs and outputs with datatypes and wire shapes, the batch axis first."""
         engine = self.repository.get(name, model_version)
-        task = engine.task
+        schema = engine.schema
         return {
             "name": name,
-            "versions": [str(number) for number in self.repository.versions(name)],
-            "platform": f"downstream_{engine.bundle.manifest.backend}",
-            "inputs": [_described(item, task) for item in task.inputs],
-            "outputs": [_described(item, task) for item in task.outputs],
+            "versions": [model_version] if model_version else [str(v) for v in self.repository.versions(name)],
+            "platform": SERVER_NAME,
+            "inputs": schema.described(schema.fields),
+            "outputs": schema.described(schema.outputs),
         }
 
     async def infer(self, request: InferRequest, protocol: str) -> InferResponse:
         """Answer every row of a request; the first row that fails fails the request, and names its index."""
-        engine = self.repository.get(request.model, request.version)
-        rows = _rows(request, engine)
-        wanted = _wanted(request, engine.task)
-        answers = await self.answer(engine, rows, request.timeout, protocol)
-        for index, answer in enumerate(answers):
-            if isinstance(answer, BaseException):
-                if isinstance(answer, InvalidInput) and len(rows) > 1:
-                    raise InvalidInput(f"row {index}: {answer}") from answer
-                raise answer
-        manifest = engine.bundle.manifest
-        outputs = [_gathered(item, [answer[item.name] for answer in answers]) for item in wanted]
-        return InferResponse(request.model, str(manifest.version), request.id, outputs)
+        with self.repository.lease(request.model, request.version) as engine:
+            schema = engine.schema
+            rows = schema.rows(request.inputs if request.raw is None else [schema.raw(request.raw)])
+            fields = schema.wanted([output.name for output in request.outputs])
+            call = Call(self._limit(request.timeout), request.wait, request.priority)
+            answers = await self._answer(engine, rows, call, protocol, request.id)
+        asked = {output.name: output for output in request.outputs}
+        outputs = []
+        for field in fields:
+            output = asked.get(field.name) or Output(field.name, binary=request.binary)
+            tensor = schema.gathered(field, _all(answers))
+            if output.classes:
+                tensor = classified(tensor, field, schema, output.classes)
+            outputs.append(Answered(tensor, output))
+        return InferResponse(request.model, str(engine.bundle.manifest.version), request.id, outputs)
+
+    async def predict(
+        self, name: str, model_version: str, rows: Sequence[Row], timeout: float | None, protocol: str
+    ) -> tuple[Engine, list[Row | BaseException]]:
+        """Each row's answer, or the exception that it raised, in order; and the engine that answered."""
+        with self.repository.lease(name, model_version) as engine:
+            return engine, await self._answer(engine, rows, Call(self._limit(timeout)), protocol, "")
 
     def count(self, model: str, protocol: str, outcome: str) -> None:
         """Count a finished request; a name that no model has is counted as such, so that callers make no series."""
         known = model if self.repository.versions(model) else "unknown"
         self._metrics.requests.labels(known, protocol, outcome).inc()
 
-    async def answer(self, engine: Engine, rows: Sequence[Row], timeout: float | None, protocol: str) -> list[Any]:
-        """Each row's answer, or the exception that it raised, in order."""
-        begun = time.perf_counter()
-        model = engine.bundle.manifest.name
-        limit = timeout if timeout is not None else self._timeout
-        answers = await asyncio.gather(*(engine.answer(row, limit) for row in rows), return_exceptions=True)
-        self._metrics.request_seconds.labels(model, protocol).observe(time.perf_counter() - begun)
-        return list(answers)
+    def _limit(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else timeout
+
+    async def _answer(
+        self, engine: Engine, rows: Sequence[Row], call: Call, protocol: str, identifier: str
+    ) -> list[Row | BaseException]:
+        manifest = engine.bundle.manifest
+        begun = time.monotonic_ns()
+        answers = await engine.answer_all(rows, call)
+        done = time.monotonic_ns()
+        self._metrics.request_seconds.labels(manifest.name, protocol).observe((done - begun) * 1e-9)
+        self.tracing.request(manifest.name, manifest.version, identifier, begun, done, call)
+        return answers
+
+
+def _all(answers: Sequence[Row | BaseException]) -> list[Row]:
+    """The answers, if every row has one. Raises the first error there is, with the index of its row."""
+    rows: list[Row] = []
+    for index, answer in enumerate(answers):
+        if isinstance(answer, InvalidInput) and len(answers) > 1:
+            raise InvalidInput(f"row {index}: {answer}") from answer
+        if isinstance(answer, BaseException):
+            raise answer
+        rows.append(answer)
+    return rows
 
 
 def unexpected(error: BaseException) -> str:
@@ -120,98 +139,3 @@ def unexpected(error: BaseException) -> str:
     number = uuid.uuid4().hex[:12]
     log.error("internal error %s", number, exc_info=error)
     return f"internal error, id {number}; the server's log has the details"
-
-
-def refuse_unsupported(name: str, parameters: Mapping[str, Any]) -> None:
-    """Raise Unsupported for a parameter of an input or output that would change the answer if it were ignored."""
-    for parameter in ("classification", "shared_memory_region"):
-        if parameter in parameters:
-            raise Unsupported(f"'{name}': the parameter {parameter} is not supported; leave it out")
-
-
-def timeout_of(parameters: Mapping[str, Any]) -> float | None:
-    """The ``timeout`` parameter, in seconds. Raises InvalidInput when it is no positive number of microseconds."""
-    value = parameters.get("timeout")
-    if value is None or value == 0:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"parameter 'timeout' must be a positive number of microseconds, got {value!r}")
-    return value * MICROSECONDS
-
-
-def _described(item: Field, task: Task) -> dict[str, Any]:
-    return {"name": item.name, "datatype": item.dtype, "shape": [-1, *item.dims(task.axes)]}
-
-
-def _wanted(request: InferRequest, task: Task) -> list[Field]:
-    fields = {item.name: item for item in task.outputs}
-    for name in request.outputs:
-        if name not in fields:
-            raise InvalidInput(
-                f"unexpected inference output '{name}' for model '{request.model}'; the outputs are {', '.join(fields)}"
-            )
-    return [fields[name] for name in request.outputs] or list(task.outputs)
-
-
-def _rows(request: InferRequest, engine: Engine) -> list[dict[str, Any]]:
-    """The rows of a request's tensors. Raises InvalidInput in Triton's words."""
-    task, model = engine.task, request.model
-    fields = {item.name: item for item in task.inputs}
-    given = {tensor.name: tensor for tensor in request.inputs}
-    if len(given) != len(request.inputs):
-        raise InvalidInput(f"an input is given twice for model '{model}'")
-    required = [item.name for item in task.inputs if not item.optional]
-    for name in given:
-        if name not in fields:
-            raise InvalidInput(
-                f"unexpected inference input '{name}' for model '{model}'; the inputs are {', '.join(fields)}"
-            )
-    missing = [name for name in required if name not in given]
-    if missing:
-        raise InvalidInput(
-            f"expected {len(required)} inputs but got {len(given)} inputs for model '{model}'. "
-            f"Missing: {', '.join(missing)}"
-        )
-    for tensor in given.values():
-        _check_tensor(tensor, fields[tensor.name], task, model)
-    counts = {tensor.array.shape[0] for tensor in given.values()}
-    if len(counts) > 1:
-        raise InvalidInput(f"the inputs of model '{model}' have different batch sizes: {sorted(counts)}")
-    (count,) = counts
-    bound = engine.bundle.manifest.max_batch_size
-    if not 1 <= count <= max(1, bound):
-        raise InvalidInput(
-            f"inference request batch-size must be <= {bound} for '{model}', and at least 1, got {count}"
-        )
-    return [{name: _cell(tensor, fields[name], index) for name, tensor in given.items()} for index in range(count)]
-
-
-def _check_tensor(tensor: Tensor, item: Field, task: Task, model: str) -> None:
-    if tensor.datatype != item.dtype:
-        raise InvalidInput(
-            f"inference input '{tensor.name}' data-type is '{tensor.datatype}', "
-            f"but model '{model}' expects '{item.dtype}'"
-        )
-    wanted = [-1, *item.dims(task.axes)]
-    found = list(tensor.array.shape)
-    fits = len(found) == len(wanted) and all(w in (-1, f) for f, w in zip(found, wanted, strict=True))
-    # A column of scalars may come without its trailing 1: that is how people write it.
-    if not fits and not (not item.shape and len(found) == 1):
-        raise InvalidInput(
-            f"unexpected shape for input '{tensor.name}' for model '{model}'. Expected {wanted}, got {found}"
-        )
-
-
-def _cell(tensor: Tensor, item: Field, index: int) -> Any:
-    value = tensor.array[index]
-    return value if item.shape else np.asarray(value, tensor.array.dtype).reshape(-1)[0]
-
-
-def _gathered(item: Field, values: Sequence[Any]) -> Tensor:
-    """One output of all rows, with the batch axis; scalars get Triton's trailing 1."""
-    if item.dtype == "BYTES":
-        array = np.empty(len(values), object)
-        array[:] = values
-    else:
-        array = np.stack([np.asarray(value, NUMPY_TYPES[item.dtype]) for value in values])
-    return Tensor(item.name, item.dtype, array if item.shape else array.reshape(-1, 1))

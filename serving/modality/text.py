@@ -20,6 +20,11 @@ SETTINGS = "text.json"
 LONGEST_TEXT = 2**21
 PAIR_USES = ("never", "sometimes", "always")
 
+_DOCS = {
+    "input_ids": "Token ids, special ones included.",
+    "attention_mask": "1 for a token, 0 for padding.",
+    "token_type_ids": "0 for the first text, 1 for the second.",
+}
 _ATTRIBUTES = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 
 
@@ -66,8 +71,16 @@ class TextEncoder:
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.settings = settings
+        largest = {"input_ids": tokenizer.get_vocab_size() - 1}
         self.fields = tuple(
-            Field(name, "INT64", ("length",), pad=settings.pad_id if name == "input_ids" else 0)
+            Field(
+                name,
+                "INT64",
+                ("length",),
+                _DOCS[name],
+                pad=settings.pad_id if name == "input_ids" else 0,
+                bounds=(0, largest.get(name, 1)),
+            )
             for name in settings.arrays
         )
 

@@ -43,7 +43,8 @@ def write(folder: Path, version: int = 1, *, shift: float = 0.0, name: str = "to
 def test_what_is_written_opens_and_proves_itself(tmp_path: Path) -> None:
     final = write(tmp_path)
     assert final == tmp_path / "repository" / "toy" / "1"
-    assert sorted(path.name for path in final.iterdir()) == ["assets", "golden.jsonl", "manifest.json", "model.json"]
+    names = ["assets", "golden.jsonl", "labels.txt", "manifest.json", "model.json"]
+    assert sorted(path.name for path in final.iterdir()) == names
     assert sorted(path.name for path in final.parent.iterdir()) == ["1", "config.pbtxt"]
     bundle = open_bundle(final)
     digests = digest_folder(final)

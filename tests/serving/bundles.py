@@ -128,8 +128,9 @@ def write_bundle(
     if damaged:
         with (folder / damaged).open("ab") as file:
             file.write(b" ")
+    batching = "" if "dynamic_batching" in config else "dynamic_batching { }"
     (repository / name / model_config.FILE).write_text(
-        f'name: "{name}" backend: "downstream" max_batch_size: {max_batch_size}\n{config}', "utf-8"
+        f'name: "{name}" backend: "downstream" max_batch_size: {max_batch_size} {batching}\n{config}', "utf-8"
     )
     return folder
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from serving.gateway.app import build_app
+from serving.gateway.management import Management
 from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
 from serving.repository import Repository
@@ -53,20 +54,26 @@ def loaded(repository: Repository) -> Repository:
 @pytest.fixture
 def inference(loaded: Repository, metrics: Metrics) -> Inference:
     """What both protocols do, over the loaded repository."""
-    return Inference(loaded, metrics, timeout=60.0)
+    return Inference(loaded, metrics, Settings(timeout=60.0))
 
 
 @pytest.fixture
-def client(inference: Inference, metrics: Metrics) -> TestClient:
+def management(inference: Inference) -> Management:
+    """What both protocols tell of models and do to them; loading is allowed."""
+    return Management(inference, explicit=True)
+
+
+@pytest.fixture
+def client(management: Management, metrics: Metrics) -> TestClient:
     """An HTTP client of the application, in this process; bodies are limited to 1 MiB."""
-    return TestClient(build_app(inference, metrics, max_body=2**20), raise_server_exceptions=False)
+    return TestClient(build_app(management, metrics, max_body=2**20), raise_server_exceptions=False)
 
 
 @pytest.fixture
 def held(loaded: Repository) -> Iterator[HeldBackend]:
     """The backend under ``intent`` runs only when the test lets it."""
     backend = HeldBackend(len(LABELS))
-    loaded.get("intent")._backend = backend
+    loaded.get("intent").model.backend = backend
     yield backend
     backend.released.set()
 

@@ -24,7 +24,7 @@ class HeldBackend:
         self.closed = False
         self._labels = labels
 
-    def run(self, graph: str, batch: Tensors) -> Mapping[str, Array]:
+    def run(self, graph: str, batch: Tensors, timeout: float | None = None) -> Mapping[str, Array]:
         rows = len(next(iter(batch.values())))
         self.batches.append(rows)
         self.entered.release()

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from serving.bundle import MANIFEST, digest_folder, open_bundle, write_json
+from serving.call import Call
 from serving.engine import LONG_TEXT, Engine
 from serving.errors import BundleError, DeadlineExceeded, InvalidInput, NotReady, Overloaded
-from serving.scheduler import Batch
+from serving.scheduler.runners import Batch
 from serving.settings import Settings
 from serving.tensors import Row
 from tests.serving.bundles import GOLDEN_ROWS, GRAPH_FILES, LABELS, answered, write_bundle
@@ -131,7 +132,7 @@ def test_row_whose_deadline_passed_in_the_queue_is_not_run(held: tuple[Engine, H
     engine, backend = held
     first = occupied(engine, backend)
     engine._clock = engine._scheduler._clock = clock = Clock()
-    late = engine.submit(ROW, timeout=5.0)
+    late = engine.submit(ROW, Call(timeout=5.0))
     clock.advance(5.0)
     backend.released.set()
     with pytest.raises(DeadlineExceeded):

@@ -191,7 +191,7 @@ def test_quarantined_version_serves_after_it_was_mended(repository: Repository) 
 def hold(repository: Repository, name: str = "intent") -> HeldBackend:
     """Put a held backend under a loaded engine."""
     backend = HeldBackend(len(LABELS))
-    repository.get(name)._backend = backend
+    repository.get(name).model.backend = backend
     return backend
 
 
@@ -219,10 +219,13 @@ def test_unloaded_model_says_so_and_does_not_spoil_readiness(repository: Reposit
     write_bundle(repository.folder, "topic")
     repository.load_all()
     repository.unload("intent")
-    with pytest.raises(NotReady, match="unloaded"):
+    with pytest.raises(NotFound, match="'intent' has no available versions"):
         repository.get("intent")
+    with pytest.raises(NotReady, match="unloaded"):
+        repository.get("intent", "1")
+    repository.unload("intent")
     with pytest.raises(NotFound):
-        repository.unload("intent")
+        repository.unload("absent")
     assert sample("downstream_model_ready", model="intent", version="1") == 0
     assert repository.ready
     repository.load("intent")
@@ -269,9 +272,9 @@ def test_max_batch_size_of_the_configuration_wins_over_the_manifest(repository: 
 def test_what_the_configuration_asks_in_vain_is_logged(
     repository: Repository, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_bundle(repository.folder, config="response_cache { enable: true }")
+    write_bundle(repository.folder, config="optimization { priority: PRIORITY_MAX }")
     repository.load_all()
-    assert "response_cache" in caplog.text
+    assert "optimization of config.pbtxt is not honoured" in caplog.text
 
 
 def test_runs_are_counted_with_their_padding(repository: Repository, sample: Sample) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from serving.errors import DeadlineExceeded, NotReady, Overloaded
-from serving.scheduler import Batch, Limits, Scheduler
+from serving.scheduler.limits import Limits
+from serving.scheduler.runners import Batch, Scheduler
 from tests.serving.clock import Clock
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from serving.cost import CostModel
 from serving.errors import DeadlineExceeded, Overloaded
-from serving.scheduler import Limits, Scheduler
+from serving.scheduler.limits import Limits
+from serving.scheduler.runners import Scheduler
 from tests.serving.clock import Clock
 
 
@@ -84,7 +85,8 @@ class Play:
         try:
             job.future = self.scheduler.submit(job, length, job.deadline)
         except (Overloaded, DeadlineExceeded):
-            assert self.scheduler.waiting == before
+            # The refused row takes no place; rows that expired meanwhile may have given up theirs.
+            assert self.scheduler.waiting <= before
             return
         job.future.add_done_callback(lambda _future: setattr(job, "completed", job.completed + 1))
         self.jobs.append(job)

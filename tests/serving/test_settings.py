@@ -40,10 +40,13 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
 def test_every_setting_can_be_given_in_all_three_ways(setting: object, tmp_path: Path) -> None:
     name = setting.name  # type: ignore[attr-defined]
-    value = {"host": "0.0.0.0", "log_level": "error"}.get(name, 7)
-    quoted = f'"{value}"' if isinstance(value, str) else value
+    given = {"host": "0.0.0.0", "log_level": "error", "model_control": "explicit", "allow_shared_memory": True}
+    given |= {"triton_graphs": "triton:8001", "trace_file": "traces.json"}
+    value = given.get(name, 7)
+    quoted = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    option = "--" + name.replace("_", "-")
     ways = (
-        resolved("--" + name.replace("_", "-"), str(value)),
+        resolved(option) if value is True else resolved(option, str(value)),
         resolved(environ={PREFIX + name.upper(): str(value)}),
         resolved("--config", toml(tmp_path, f"{name} = {quoted}")),
     )

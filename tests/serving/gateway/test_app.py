@@ -9,19 +9,25 @@ import pytest
 from starlette.testclient import TestClient
 
 from serving.gateway.app import build_app
+from serving.gateway.management import Management
 from serving.gateway.openapi import HOT_PATHS
 from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
 from serving.repository import Repository
+from serving.settings import Settings
 from tests.serving.bundles import LABELS, write_bundle
 
 ROW = {"text": "hello"}
 
 
+def managed(repository: Repository, metrics: Metrics) -> Management:
+    return Management(Inference(repository, metrics, Settings()), explicit=False)
+
+
 def test_server_is_live_before_anything_is_loaded_and_ready_only_after(
     repository: Repository, metrics: Metrics
 ) -> None:
-    client = TestClient(build_app(Inference(repository, metrics, 30.0), metrics, 2**20))
+    client = TestClient(build_app(managed(repository, metrics), metrics, 2**20))
     write_bundle(repository.folder)
     assert client.get("/v2/health/live").status_code == 200
     assert client.get("/v2/health/ready").status_code == 503
@@ -41,7 +47,7 @@ def test_server_that_is_stopping_is_live_but_not_ready(client: TestClient, infer
 def test_quarantined_model_is_told_wherever_one_looks(repository: Repository, metrics: Metrics) -> None:
     write_bundle(repository.folder, wrong_golden=True)
     repository.load_all()
-    client = TestClient(build_app(Inference(repository, metrics, 30.0), metrics, 2**20))
+    client = TestClient(build_app(managed(repository, metrics), metrics, 2**20))
     assert "golden" in client.get("/v2/health/ready").json()["error"]
     assert client.get("/v2/models/intent/ready").status_code == 503
     (entry,) = client.post("/v2/repository/index").json()

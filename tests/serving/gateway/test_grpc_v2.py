@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -13,24 +13,16 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from serving.cost import CostModel
-from serving.gateway.grpc_v2 import CONTENTS, build_server, parse_infer
+from serving.gateway.grpc_messages import CONTENTS, parse_infer
+from serving.gateway.grpc_v2 import build_server
+from serving.gateway.management import Management
+from serving.gateway.shared_memory import Regions
 from serving.gateway.v2 import Inference
 from serving.repository import Repository
 from serving.tensors import NUMPY_TYPES
 from tests.serving.bundles import LABELS, write_bundle
 from tests.serving.held_backend import HeldBackend
 from tests.serving.turns import until
-
-OFFERED = {
-    "ServerLive",
-    "ServerReady",
-    "ModelReady",
-    "ServerMetadata",
-    "ModelMetadata",
-    "ModelInfer",
-    "RepositoryIndex",
-}
-METHODS = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods
 
 Script = Callable[[Any], Awaitable[Any]]
 
@@ -39,7 +31,7 @@ def over_grpc(inference: Inference, script: Script) -> Any:
     """Run ``script(stub)`` against a server on a free port in this process."""
 
     async def played() -> Any:
-        server = build_server(inference, 2**26)
+        server = build_server(Management(inference, explicit=True), 2**26)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -96,7 +88,7 @@ def test_typed_contents_of_every_datatype_are_read(datatype: str) -> None:
     item = message.inputs.add(name="x", datatype=datatype, shape=[2])
     values: list[Any] = {"BYTES": [b"a", b"b"], "BOOL": [True, False]}.get(datatype, [1, 0])
     getattr(item.contents, CONTENTS[datatype]).extend(values)
-    (tensor,) = parse_infer(message, None).inputs
+    (tensor,) = parse_infer(message, None, Regions(allowed=False)).inputs
     assert tensor.array.dtype == NUMPY_TYPES[datatype]
     assert tensor.array.tolist() == values
 
@@ -118,16 +110,12 @@ def test_half_precision_has_no_typed_contents(inference: Inference) -> None:
     assert "raw_input_contents" in text
 
 
-@pytest.mark.parametrize(("parameter", "remaining", "timeout"), [
-    (None, None, None), (2_000_000, None, 2.0), (None, 3.0, 3.0), (2_000_000, 3.0, 2.0), (5_000_000, 3.0, 3.0),
-])  # fmt: skip
-def test_sooner_of_the_parameter_and_the_deadline_of_the_call_counts(
-    parameter: int | None, remaining: float | None, timeout: float | None
-) -> None:
+def test_deadline_of_the_call_and_time_in_the_queue_are_told_apart() -> None:
     message = request()
-    if parameter:
-        message.parameters["timeout"].int64_param = parameter
-    assert parse_infer(message, remaining).timeout == timeout
+    message.parameters["timeout"].int64_param = 2_000_000
+    message.parameters["priority"].uint64_param = 3
+    parsed = parse_infer(message, 3.0, Regions(allowed=False))
+    assert (parsed.timeout, parsed.wait, parsed.priority) == (3.0, 2.0, 3)
 
 
 def test_call_that_cannot_make_its_deadline_is_refused_at_once(inference: Inference, loaded: Repository) -> None:
@@ -167,6 +155,8 @@ def test_health_and_metadata(inference: Inference) -> None:
         assert [(item.name, list(item.shape)) for item in metadata.inputs] == [
             ("text", [-1, 1]),
             ("text_pair", [-1, 1]),
+            ("input_ids", [-1, -1]),
+            ("attention_mask", [-1, -1]),
         ]
         assert len(metadata.outputs) == 4
 
@@ -219,33 +209,6 @@ def test_internal_error_hides_its_details(
     assert code == grpc.StatusCode.INTERNAL
     assert "secret" not in text
     assert text.split("id ")[1].split(";")[0] in caplog.text
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if m.name not in OFFERED], ids=lambda method: method.name)
-def test_what_is_not_offered_is_unimplemented(inference: Inference, method: Any) -> None:
-    message = getattr(pb, method.input_type.name)()
-
-    async def ask(stub: Any) -> None:
-        if not method.server_streaming:
-            await getattr(stub, method.name)(message)
-            return
-
-        async def requests() -> AsyncIterator[Any]:
-            yield message
-
-        async for _ in getattr(stub, method.name)(requests()):
-            pass
-
-    code, _ = refused(inference, ask)
-    assert code == grpc.StatusCode.UNIMPLEMENTED
-
-
-def test_classification_is_unimplemented_and_not_ignored(loaded: Repository, inference: Inference) -> None:
-    asked = request()
-    asked.outputs.add(name="logits").parameters["classification"].int64_param = 2
-    code, details = refused(inference, lambda stub: stub.ModelInfer(asked))
-    assert code == grpc.StatusCode.UNIMPLEMENTED
-    assert "classification" in details
 
 
 def test_unknown_model_is_not_ready_so_that_clients_can_wait_for_it(inference: Inference) -> None:

@@ -32,7 +32,7 @@ def test_every_error_has_a_name_on_both_wires(kind: type[DownstreamError]) -> No
 
 @pytest.mark.parametrize("kind", sorted(STATUS, key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
 def test_both_wires_agree_on_whose_fault_it_is(kind: type[DownstreamError]) -> None:
-    callers = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+    callers = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS}
     assert (STATUS[kind] < 500) == (CODES[kind] in callers)
 
 

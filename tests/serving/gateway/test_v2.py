@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.codec import Tensor
 from serving.errors import InvalidInput
-from serving.gateway.codec import Tensor
-from serving.gateway.v2 import Inference, InferRequest, InferResponse, timeout_of
+from serving.gateway.messages import InferRequest, InferResponse, Output, timeout_of
+from serving.gateway.v2 import Inference
 from tests.serving.bundles import LABELS
 
 
@@ -26,13 +27,13 @@ def infer(inference: Inference, *inputs: Tensor, **changes: Any) -> InferRespons
 
 
 def outputs(response: InferResponse) -> dict[str, Any]:
-    return {tensor.name: tensor.array for tensor in response.outputs}
+    return {answered.tensor.name: answered.tensor.array for answered in response.outputs}
 
 
 def test_every_row_has_its_line_in_every_output(inference: Inference) -> None:
     response = infer(inference, column("text", ["a", "bb", "ccc"]), id="7")
     assert (response.model, response.version, response.id) == ("intent", "1", "7")
-    shapes = {tensor.name: tensor.array.shape for tensor in response.outputs}
+    shapes = {name: array.shape for name, array in outputs(response).items()}
     wide = (3, len(LABELS))
     assert shapes == {"label": (3, 1), "score": (3, 1), "probabilities": wide, "logits": wide}
     alone = outputs(infer(inference, column("text", ["bb"])))
@@ -54,8 +55,8 @@ def test_pairs_belong_to_the_row_of_their_index(inference: Inference) -> None:
 
 
 def test_requested_outputs_come_alone_and_in_the_order_asked_for(inference: Inference) -> None:
-    response = infer(inference, column("text", ["a"]), outputs=("logits", "label"))
-    assert [tensor.name for tensor in response.outputs] == ["logits", "label"]
+    response = infer(inference, column("text", ["a"]), outputs=(Output("logits"), Output("label")))
+    assert list(outputs(response)) == ["logits", "label"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from serving.errors import InvalidInput
 from serving.tensors import NUMPY_TYPES, Array
 
 MAX_AXES = 8
+# Half precision has no form but the binary one, in JSON as in gRPC's typed contents.
+BINARY_ONLY = ("FP16", "BF16")
 _LENGTH = struct.Struct("<I")
 # What a JSON value must be for each kind of numpy type: truth, signed and unsigned integer, floating point.
 _JSON_TYPES = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
@@ -31,10 +33,10 @@ class Tensor:
 def from_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tensor:
     """A tensor of JSON data, flat or nested, row-major. Raises InvalidInput that names the input."""
     kind = _numpy_type(name, datatype)
-    if datatype == "FP16":
-        raise InvalidInput(f"input '{name}': FP16 has no JSON form; send it as binary data")
+    if datatype in BINARY_ONLY:
+        raise InvalidInput(f"input '{name}': {datatype} has no JSON form; send it as binary data")
     try:
-        values = list(_flattened(data))
+        values = list(flattened(data))
         if datatype == "BYTES":
             flat = np.empty(len(values), object)
             flat[:] = [_text(value) for value in values]
@@ -60,10 +62,12 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: bytes | memor
         flat = np.empty(len(elements), object)
         flat[:] = elements
     else:
-        size = np.dtype(kind).itemsize
-        if len(data) % size:
+        stored = np.dtype("<u2" if datatype == "BF16" else kind).newbyteorder("<")
+        if len(data) % stored.itemsize:
             raise InvalidInput(f"input '{name}': {len(data)} bytes are no whole number of {datatype} elements")
-        flat = np.frombuffer(data, np.dtype(kind).newbyteorder("<"))
+        flat = np.frombuffer(data, stored)
+        if datatype == "BF16":
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
     return Tensor(name, datatype, _reshaped(name, flat, shape))
 
 
@@ -79,6 +83,10 @@ def to_json(tensor: Tensor) -> list[Any]:
 
 def to_raw(tensor: Tensor) -> bytes:
     """The data as raw bytes, the inverse of from_raw."""
+    if tensor.datatype == "BF16":
+        # Cut, not rounded: what Triton's own client does.
+        upper = np.ascontiguousarray(tensor.array, np.float32).view(np.uint32) >> 16
+        return upper.astype("<u2").tobytes()
     if tensor.datatype != "BYTES":
         return np.ascontiguousarray(tensor.array, tensor.array.dtype.newbyteorder("<")).tobytes()
     parts = []
@@ -123,12 +131,13 @@ def _split(name: str, data: bytes | memoryview) -> list[bytes]:
     return elements
 
 
-def _flattened(data: Any) -> Iterable[Any]:
+def flattened(data: Any) -> Iterable[Any]:
+    """The values of a list, nested as deep as it may be. Raises ValueError when it is no list."""
     if not isinstance(data, list):
         raise ValueError("data must be a list")
     for value in data:
         if isinstance(value, list):
-            yield from _flattened(value)
+            yield from flattened(value)
         else:
             yield value
 

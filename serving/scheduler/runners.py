@@ -1,59 +1,28 @@
-"""Which rows run together, and when: pure, with the run and the clock given from outside.
+"""The runners that empty the queue, a batch at a time.
 
-Work-conserving: an idle runner takes what is there and never waits for more; batches form while runners are busy.
-What is minimised is predicted run time, so rows are grouped by like length and padding is bounded.
+Work-conserving: an idle runner takes what is there and never waits for more, unless a model's configuration asks for
+a delay; batches form while runners are busy. What is minimised is predicted run time, so rows are grouped by like
+length and padding is bounded.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from bisect import insort
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
-from operator import attrgetter
 from typing import Any
 
 from serving.errors import DeadlineExceeded, NotReady, Overloaded
+from serving.scheduler.limits import Limits
+from serving.scheduler.queue import Entry, Queue
 
 log = logging.getLogger(__name__)
 
-# A batch is formed from this many of the most urgent rows, so that forming it stays cheap under overload.
-WINDOW = 256
-
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 Cost = Callable[[int, int], float]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the scheduler may do.
-
-    ``capacity`` is in waiting rows, ``max_tokens`` in padded tokens of a batch. ``max_waste`` bounds B * Lmax^2 over
-    the sum of L^2, the share of attention spent on padding. ``patience`` is in seconds: a row without a deadline, or
-    with a later one, is as urgent as one whose deadline is that far away, which bounds how long it can be passed over.
-    """
-
-    capacity: int = 2048
-    max_rows: int = 32
-    max_tokens: int = 4096
-    max_waste: float = 1.5
-    patience: float = 10.0
-
-
-@dataclass(eq=False)
-class Entry:
-    """One waiting row: what to run, its length in tokens, its times on the scheduler's clock, and its answer."""
-
-    payload: Any
-    length: int
-    arrival: float
-    due: float
-    deadline: float | None
-    cost: float
-    future: Future[Any] = field(default_factory=Future)
 
 
 @dataclass(frozen=True)
@@ -93,8 +62,7 @@ class Scheduler:
     ) -> None:
         self._run, self._cost, self._clock, self._observe = run, cost, clock, observe
         self._limits, self._runners = limits, runners
-        self._waiting: list[Entry] = []
-        self._backlog = 0.0
+        self._waiting = Queue()
         self._closed = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -119,50 +87,72 @@ class Scheduler:
         """The number of rows in the queue."""
         return len(self._waiting)
 
-    def predicted_wait(self) -> float:
-        """Seconds until a row that came now would be run, as far as the cost model knows."""
-        return self._backlog / self._runners
+    def predicted_wait(self, level: int | None = None) -> float:
+        """Seconds until a row of this level (the last, by default) that came now would be run, as far as is known."""
+        return self._waiting.backlog(level) / self._runners
 
-    def submit(self, payload: Any, length: int, deadline: float | None = None) -> Future[Any]:
-        """Queue one row of ``length`` tokens; ``deadline`` is a time on the clock.
+    def submit(
+        self,
+        payload: Any,
+        length: int,
+        deadline: float | None = None,
+        *,
+        priority: int = 0,
+        wait: float | None = None,
+        group: object = None,
+    ) -> Future[Any]:
+        """Queue one row of ``length`` tokens; ``deadline`` is a time on the clock, ``wait`` seconds in the queue.
 
-        Raises NotReady when closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is
-        full or the answer is predicted to come after the deadline.
+        Rows of the same ``group`` may run together whatever the limits say of different ones. Raises NotReady when
+        closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is full or the answer is
+        predicted to come after the deadline.
         """
         now = self._clock()
         cost = self._cost(1, length)
+        level = self._limits.level_of(priority)
+        policy = self._limits.policy_of(level)
+        allowed = policy.waiting_time(wait)
+        demoted_at = None if allowed is None or policy.reject else now + allowed
+        if allowed is not None and policy.reject:
+            deadline = now + allowed if deadline is None else min(deadline, now + allowed)
+        due = now + self._limits.patience if deadline is None else min(deadline, now + self._limits.patience)
+        entry = Entry(payload, length, now, due, deadline, cost, level, group, demoted_at)
         with self._changed:
-            self._admit(now, cost, deadline)
-            due = now + self._limits.patience if deadline is None else min(deadline, now + self._limits.patience)
-            entry = Entry(payload, length, now, due, deadline, cost)
-            insort(self._waiting, entry, key=attrgetter("due"))
-            self._backlog += cost
+            self._admit(entry, policy.capacity)
+            self._waiting.add(entry)
             self._changed.notify()
         return entry.future
 
-    def _admit(self, now: float, cost: float, deadline: float | None) -> None:
+    def _admit(self, entry: Entry, level_capacity: int | None) -> None:
         if self._closed:
             raise NotReady("the model is being unloaded")
-        late = deadline is not None and now + self.predicted_wait() + cost > deadline
-        if late or len(self._waiting) >= self._limits.capacity:
+        now, deadline = entry.arrival, entry.deadline
+        late = deadline is not None and now + self.predicted_wait(entry.level) + entry.cost > deadline
+        if late or self._is_full(entry.level, level_capacity):
             # Before anybody is sent away: rows whose callers left hold no place.
-            self._remove([entry for entry in self._waiting if not self._is_alive(entry, now)])
-        wait = self.predicted_wait()
-        if len(self._waiting) >= self._limits.capacity:
-            raise Overloaded(f"Exceeds maximum queue size ({self._limits.capacity} rows)", retry_after=wait)
+            self._waiting.drop_dead(now)
+        wait = self.predicted_wait(entry.level)
+        if self._is_full(entry.level, level_capacity):
+            capacity = min(self._limits.capacity, level_capacity or self._limits.capacity)
+            raise Overloaded(f"Exceeds maximum queue size ({capacity} rows)", retry_after=wait)
         if deadline is None:
             return
         if deadline <= now:
             raise DeadlineExceeded("Request timeout expired before the row was queued")
-        if now + wait + cost > deadline:
+        if now + wait + entry.cost > deadline:
             raise Overloaded(
-                f"the answer is predicted in {1000 * (wait + cost):.0f} ms, after the deadline in "
+                f"the answer is predicted in {1000 * (wait + entry.cost):.0f} ms, after the deadline in "
                 f"{1000 * (deadline - now):.0f} ms; send less at once or allow more time",
                 retry_after=wait,
             )
 
+    def _is_full(self, level: int, level_capacity: int | None) -> bool:
+        return len(self._waiting) >= self._limits.capacity or (
+            level_capacity is not None and self._waiting.rows(level) >= level_capacity
+        )
+
     def step(self) -> bool:
-        """Run one batch if a row is waiting; whether one was."""
+        """Run one batch if a row may run now; whether one did."""
         entries = self._take()
         if entries:
             self._execute(entries)
@@ -171,54 +161,40 @@ class Scheduler:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
+                while (pause := self._pause()) != 0:
+                    if self._closed and not self._waiting:
+                        return
+                    self._changed.wait(pause)
             self.step()
+
+    def _pause(self) -> float | None:
+        """Seconds until a batch may be taken; None for when something changes."""
+        if not self._waiting:
+            return None
+        if self._closed or not self._limits.delay or len(self._waiting) >= self._limits.full:
+            return 0
+        return max(0, self._waiting.oldest() + self._limits.delay - self._clock())
 
     def _take(self) -> list[Entry]:
         """The next batch: the most urgent row and those that run well with it; dead rows are dropped on the way."""
         with self._changed:
-            now = self._clock()
-            while self._waiting:
-                dead = [entry for entry in self._waiting[:WINDOW] if not self._is_alive(entry, now)]
-                if not dead:
-                    break
-                self._remove(dead)
-            else:
+            window = self._waiting.window(self._clock())
+            if not window or self._pause():
                 return []
-            batch = self._mates(self._waiting[0])
-            self._remove(batch)
+            batch = self._mates(window)
+            self._waiting.remove(batch)
         return [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
 
-    def _is_alive(self, entry: Entry, now: float) -> bool:
-        """Whether somebody still waits for the row; an expired one is told so and not run."""
-        if entry.future.cancelled():
-            return False
-        if entry.deadline is not None and entry.deadline <= now:
-            if entry.future.set_running_or_notify_cancel():
-                entry.future.set_exception(DeadlineExceeded("Request timeout expired"))
-            return False
-        return True
-
-    def _remove(self, entries: Sequence[Entry]) -> None:
-        gone = set(map(id, entries))
-        self._waiting = [entry for entry in self._waiting if id(entry) not in gone]
-        # An empty queue is exactly zero: rounding must not add up to a wait that is not there.
-        left = self._backlog - sum(entry.cost for entry in entries)
-        self._backlog = max(0.0, left) if self._waiting else 0.0
-
-    def _mates(self, head: Entry) -> list[Entry]:
+    def _mates(self, window: Sequence[Entry]) -> list[Entry]:
         """The head and the rows nearest to it in length, as long as one run is not slower than two."""
-        limits = self._limits
+        limits, head = self._limits, window[0]
         # Rows are shared out between the runners before they are batched: two idle cores beat one batch.
         rows = min(limits.max_rows, ceil(len(self._waiting) / self._runners))
         batch, longest, squares, cost = [head], head.length, head.length**2, head.cost
         if rows == 1:
             return batch
-        candidates = sorted(self._waiting[1:WINDOW], key=lambda entry: abs(entry.length - head.length))
-        for entry in candidates:
+        candidates = [entry for entry in window[1:] if limits.across or entry.group is head.group]
+        for entry in sorted(candidates, key=lambda entry: abs(entry.length - head.length)):
             if len(batch) == rows:
                 break
             size, longer = len(batch) + 1, max(longest, entry.length)
@@ -231,7 +207,7 @@ class Scheduler:
                 break
             batch.append(entry)
             longest, squares, cost = longer, squares + entry.length**2, together
-        return batch
+        return batch[: limits.preferred_size(len(batch))]
 
     def _execute(self, entries: list[Entry]) -> None:
         begun = self._clock()

@@ -16,6 +16,7 @@ STAGES = {
     "export": ("export.__main__", "export", "a checkpoint -> a verified bundle in model_repository/"),
     "serve": ("serving.__main__", "serve", "a model repository -> REST and gRPC"),
     "predict": ("serving.predict", "serve", "rows of a file -> predictions, offline"),
+    "triton-backend": ("serving.triton_install", "serve", "the same repository -> NVIDIA Triton, by our backend"),
     "loadtest": ("loadtest.__main__", "loadtest", "a running server -> latency and throughput report"),
     "demo": ("demo.__main__", "demo", "all of it once, on generated support tickets"),
 }
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage; its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(HELP.format(stages="\n".join(f"  {word:10} {text}" for word, (_, _, text) in STAGES.items())))
+        print(HELP.format(stages="\n".join(f"  {word:14} {text}" for word, (_, _, text) in STAGES.items())))
         return 0 if words else 2
     if words[0] == "--version":
         print(version("downstream"))

@@ -15,6 +15,7 @@ from serving.bundle import Bundle
 from serving.cache import AnswerCache
 from serving.call import Call, Timing
 from serving.columns import Schema
+from serving.errors import DownstreamError
 from serving.model import Model
 from serving.scheduler.limits import Limits
 from serving.scheduler.runners import Batch, Scheduler
@@ -170,6 +171,28 @@ class Engine:
         else:
             self.statistics.succeeded(call, spent, cached=self._cache is not None)
         return list(answers)
+
+    def submit_all(self, rows: Sequence[tuple[Row, Call]]) -> list[Future[Row] | Exception]:
+        """Queue rows of many requests at once, so that those of like length can meet; what ``submit`` would raise is
+        in its row's place.
+        """
+        received = time.monotonic_ns()
+        encoded: list[Tensors | Exception] = []
+        for row, _ in rows:
+            try:
+                encoded.append(self.model.encode(self.model.check(row)))
+            except DownstreamError as error:
+                encoded.append(error)
+        queued: list[Future[Row] | Exception] = []
+        with self._scheduler.held():
+            for arrays, (_, call) in zip(encoded, rows, strict=True):
+                try:
+                    if isinstance(arrays, Exception):
+                        raise arrays
+                    queued.append(self._queue(arrays, call, self._deadline(call), received))
+                except DownstreamError as error:
+                    queued.append(error)
+        return queued
 
     def _deadline(self, call: Call) -> float | None:
         return None if call.timeout is None else self._clock() + call.timeout

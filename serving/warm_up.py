@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from serving.tensors import NUMPY_TYPES, Row
 FOLDER = "warmup"
 
 
-def rows(sample: ModelWarmup, schema: Schema, folder: Path) -> list[Row]:
+def rows(sample: ModelWarmup, schema: Schema, folder: Path) -> Sequence[Row]:
     """The rows of one warm-up sample of the model directory ``folder``: one row, as often as the batch has rows.
 
     Raises BundleError that names the sample.
@@ -29,7 +30,7 @@ def rows(sample: ModelWarmup, schema: Schema, folder: Path) -> list[Row]:
         )
     try:
         row = schema.rows([_tensor(name, asked, schema, folder) for name, asked in sample.inputs.items()])
-        return list(row) * (sample.batch_size if schema.max_batch_size else 1)
+        return row * (sample.batch_size if schema.max_batch_size else 1)
     except (DownstreamError, OSError) as error:
         raise BundleError(f"model_warmup '{sample.name}': {error}; mend the sample or remove it") from error
 

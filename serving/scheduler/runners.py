@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -122,6 +123,10 @@ class Scheduler:
             self._waiting.add(entry)
             self._changed.notify()
         return entry.future
+
+    def held(self) -> AbstractContextManager[Any]:
+        """While it is open, what is submitted waits: rows that belong together are there before the first is taken."""
+        return self._changed
 
     def _admit(self, entry: Entry, level_capacity: int | None) -> None:
         if self._closed:

@@ -39,6 +39,7 @@ def publish(path: Path, final: Path) -> None:
 def backend_in(model: Path) -> str | None:
     """The Triton backend of the model that is in a place; None where there is none, or its configuration is damaged."""
     try:
-        return str(model_config.parse(model).backend)
+        config = model_config.parse(model)
     except BundleError:
         return None
+    return str(config.backend or config.platform)

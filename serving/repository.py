@@ -47,7 +47,8 @@ class Repository:
 
     def load_all(self) -> None:
         """Load every model of the directory, one after the other; failures are noted, not raised."""
-        names = sorted(path.parent.name for path in self.folder.glob(f"*/{model_config.FILE}"))
+        folders = [path.parent for path in self.folder.glob(f"*/{model_config.FILE}")]
+        names = sorted(folder.name for folder in folders if self._is_bundle(folder))
         for name in names:
             # At once, so that a model whose turn has not come yet is "loading" and not "unknown".
             self._note(Entry(name, NO_VERSION, "LOADING"))
@@ -98,6 +99,19 @@ class Repository:
             self._swap(name, fresh, keep_old=bool(failures))
             if failures:
                 raise BundleError("; ".join(failures))
+
+    def _is_bundle(self, folder: Path) -> bool:
+        """Whether a model is for this gateway; one that cannot be read is, so that somebody hears of it."""
+        try:
+            config = model_config.parse(folder)
+        except BundleError:
+            return True
+        # The older way to name a backend.
+        backend = config.backend or config.platform
+        if backend in ("", model_config.BACKEND):
+            return True
+        log.info("model %s is for Triton's backend %s and is left to it", folder.name, backend)
+        return False
 
     def _read_config(self, folder: Path) -> ModelConfig:
         try:

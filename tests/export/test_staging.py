@@ -67,7 +67,13 @@ def test_a_published_file_replaces_the_one_before_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "backend"),
-    [('backend: "onnxruntime"', "onnxruntime"), ('name: "x"', ""), ("backend {", None), (None, None)],
+    [
+        ('backend: "python"', "python"),
+        ('platform: "ensemble"', "ensemble"),
+        ('name: "x"', ""),
+        ("backend {", None),
+        (None, None),
+    ],
 )
 def test_the_backend_of_what_is_in_a_place(tmp_path: Path, content: str | None, backend: str | None) -> None:
     if content is not None:

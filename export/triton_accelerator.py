@@ -101,7 +101,7 @@ class Accelerator:
         # A plan per input shape would be kept for every new length, and memory would only grow.
         config.parameters["enable_mem_pattern"].string_value = "0"
         if self.name == CPU:
-            # 0 is all cores. Several instances of one thread each serve more rows than one of many threads.
+            # 0 is all cores, which several instances would take from one another.
             config.parameters["intra_op_thread_count"].string_value = "0" if self.instances == 1 else "1"
         if self.name != TENSORRT:
             return

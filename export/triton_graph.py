@@ -59,8 +59,8 @@ def add_arguments(command: argparse.ArgumentParser, count: Callable[[str], int])
     )  # fmt: skip
     group.add_argument(
         "--triton-instances", type=count, metavar="N", default=1,
-        help="copies that run at the same time, on a CPU with one thread each; 1 takes all cores for a request "
-             "(default 1; for a CPU give the server's cores)",
+        help="copies that run at the same time, on a CPU with one thread each, so that N cores are used; a single one "
+             "takes all the cores it sees (default 1)",
     )  # fmt: skip
     group.add_argument(
         "--triton-engine-cache", metavar="DIR",
@@ -105,7 +105,10 @@ def fit(source: Path, path: Path, release: Release, task: Task, proof: Proof) ->
     Raises ExportError when it cannot be fitted, or its answers are others than those agreed for the graph as it was.
     """
     model, changes = graph_version.fit(onnx.load(source), release)
-    onnx.save(model, path)
+    if changes:
+        onnx.save(model, path)
+    else:
+        shutil.copyfile(source, path)
     (name,) = task.graphs
     try:
         answers, _ = run_singly(open_backend(BACKEND, {name: path}), task, proof.encoded, lambda _: None)

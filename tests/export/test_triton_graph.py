@@ -81,6 +81,12 @@ def test_whoever_opens_the_configuration_reads_what_the_caller_has_to_do(floats:
     assert "One row a request" in (integers / "config.pbtxt").read_text().splitlines()[1]
 
 
+@pytest.mark.parametrize("kind", ["floats", "integers"])
+def test_a_graph_that_fits_is_the_one_of_the_bundle(kind: str, request: pytest.FixtureRequest) -> None:
+    model: Path = request.getfixturevalue(kind)
+    assert (model / "1" / "model.onnx").read_bytes() == (bundle_of(model).folder / "model.onnx").read_bytes()
+
+
 def test_dynamic_int8_is_never_batched(integers: Path) -> None:
     config = model_config.read(integers)
     assert config.max_batch_size == 1
@@ -239,6 +245,7 @@ def changing(model: onnx.ModelProto, release: Any) -> tuple[onnx.ModelProto, lis
 
 
 def damaging(model: onnx.ModelProto, release: Any) -> tuple[onnx.ModelProto, list[str]]:
+    """A converter that makes what ONNX Runtime does not know."""
     model.graph.node[0].op_type = "NoSuchOperator"
     return model, ["opset 99 converted to 21"]
 

@@ -106,6 +106,27 @@ def one_row_only(made: onnx.ModelProto) -> None:
     made.graph.node.append(helper.make_node("Reshape", ["many", "size"], ["logits"]))
 
 
+def any_labels(made: onnx.ModelProto) -> None:
+    """The shape does not say how many labels there are; a run gives three."""
+    made.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "labels"
+
+
+def one_answer_for_all(made: onnx.ModelProto) -> None:
+    """The shape says an answer a row, a run gives one of them all."""
+    axes = onnx.numpy_helper.from_array(np.array([0], np.int64), "rows")
+    made.graph.initializer.append(axes)
+    made.graph.node[-1].output[0] = "many"
+    made.graph.node.append(helper.make_node("ReduceSum", ["many", "rows"], ["logits"], keepdims=1))
+
+
+def both(first: Change, second: Change) -> Change:
+    def change(folder: Path) -> None:
+        first(folder)
+        second(folder)
+
+    return change
+
+
 def remove(name: str) -> Change:
     return lambda folder: (folder / name).unlink()
 
@@ -176,6 +197,11 @@ def test_a_sound_model_passes(model: Path) -> None:
             r"input input_ids batch axis: is fixed in the graph, but max_batch_size is 4, got \[1, -1\]; set max",
         ),
         (graph(one_row_only), r"version 1: ONNX Runtime cannot run it: .*eshape"),
+        (graph(one_answer_for_all), r"output logits dims: a run gives shape \[1, 3\], got \[2, 3\]; correct dims"),
+        (
+            both(graph(any_labels), text("FP32 dims: 3", "FP32 dims: 4")),
+            r"output logits dims: a run gives shape \[1, 3\], got \[1, 4\]; correct dims",
+        ),
         (graph(no_numbers), r"output logits: a run of the warm-up data gives no number"),
         # warm-up
         (remove("warmup/short-ids"), r"'short' input_ids input_data_file: is missing, got 'warmup/short-ids'; .*INT64"),
@@ -208,6 +234,13 @@ def test_what_is_wrong_is_told_with_its_remedy(model: Path, change: Change, told
     assert [line for line in faults if re.search(told, line, re.DOTALL)], faults
     # What follows from it is not told too: three are the three tensors of the graph.
     assert len(faults) <= 3
+
+
+def test_what_the_graph_leaves_open_the_configuration_may_too(model: Path) -> None:
+    graph(any_labels)(model)
+    assert validate(model, RELEASE).faults == []
+    text("FP32 dims: 3", "FP32 dims: -1")(model)
+    assert validate(model, RELEASE).faults == []
 
 
 def test_one_fault_is_one_line(model: Path) -> None:

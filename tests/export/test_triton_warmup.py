@@ -102,4 +102,14 @@ def test_zeros_have_the_shape_of_the_inputs() -> None:
     fields = (*FIELDS, Field("fixed", "BOOL", (7,)))
     shapes = {name: (array.shape, array.dtype.kind) for name, array in zeros(declared(fields), 8).items()}
     assert shapes == {"ids": ((1, 8), "i"), "weights": ((1, 8, 2), "f"), "fixed": ((1, 7), "b")}
+    assert zeros(declared(FIELDS, batch=1), 8)["ids"].shape == (1, 8)
     assert zeros(declared(FIELDS, batch=0), 8)["ids"].shape == (8,)
+
+
+def test_a_model_without_a_batch_axis_is_warmed_up_one_by_one(tmp_path: Path) -> None:
+    config = declared(FIELDS, batch=0)
+    triton_warmup.write(tmp_path, config, 1, [row(3)], FIELDS)
+    config.model_warmup[0].batch_size = 2
+    faults: list[str] = []
+    assert read(tmp_path, config, faults) == []
+    assert ["batch_size: out of range, got 2; give 1 to 1" in line for line in faults] == [True]

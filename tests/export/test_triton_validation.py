@@ -236,6 +236,14 @@ def test_what_is_wrong_is_told_with_its_remedy(model: Path, change: Change, told
     assert len(faults) <= 3
 
 
+@pytest.mark.parametrize(("most", "requests"), [(1, 2), (2, 3)])
+def test_two_rows_are_run_where_two_may_come(model: Path, most: int, requests: int) -> None:
+    text("max_batch_size: 4", f"max_batch_size: {most}")(model)
+    found = validate(model, RELEASE)
+    assert found.faults == []
+    assert f"answered {requests} requests" in found.facts[1]
+
+
 def test_what_the_graph_leaves_open_the_configuration_may_too(model: Path) -> None:
     graph(any_labels)(model)
     assert validate(model, RELEASE).faults == []

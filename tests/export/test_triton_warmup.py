@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export import triton_config, triton_warmup
+from export import triton_warmup
 from export.triton_warmup import SAMPLES, choose, files, read, zeros
+from serving import model_config
 from serving.tensors import NUMPY_TYPES, Field, Tensors
 
 FIELDS = (Field("ids", "INT64", ("length",)), Field("weights", "FP32", ("length", 2)))
@@ -24,7 +25,7 @@ def row(length: int, fill: float = 1) -> Tensors:
 def declared(fields: tuple[Field, ...], batch: int = 4) -> pb.ModelConfig:
     config = pb.ModelConfig(max_batch_size=batch)
     for field in fields:
-        config.input.add(name=field.name, data_type=triton_config.data_type(field), dims=field.dims({}))
+        config.input.add(name=field.name, data_type=model_config.data_type(field), dims=field.dims({}))
     return config
 
 

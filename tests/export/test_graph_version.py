@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from export.graph_version import fit, opset
+from export.graph_version import FIRST_IR_OF_TYPES, fit, opset
 from export.onnx_graph import ExportError
-from export.triton_releases import RUNTIMES, find
+from export.triton_releases import RUNTIMES, Release, find
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 OLD, DEFAULT, NEW = find("24.04"), find("24.10"), find("26.08")
@@ -155,6 +157,40 @@ def test_what_an_older_ir_version_has_not_is_refused_and_not_renamed(made: onnx.
     ):
         fit(made, OLD)
     assert fit(made, DEFAULT)[1] == []
+
+
+def first_ir_of_types() -> list[tuple[str, int]]:
+    """Tensor types by the IR version that brought them, as the comments of onnx.proto have them."""
+    proto = (Path(onnx.__file__).parent / "onnx.proto").read_text("utf-8")
+    blocks = re.findall(r"// IR VERSION (\d+) published on.*?\n(.*?)IR_VERSION", proto, re.DOTALL)
+    names = re.compile(r"\b(?:FLOAT\d+E\w+|U?INT[24])\b")
+    return [(name, int(version)) for version, text in blocks for name in names.findall(text)]
+
+
+def test_the_table_of_types_is_that_of_onnx() -> None:
+    known = {TensorProto.DataType.Name(number): first for number, first in FIRST_IR_OF_TYPES.items()}
+    assert known == {name: first for name, first in first_ir_of_types() if first < onnx.IR_VERSION}
+
+
+@pytest.mark.parametrize(("name", "first"), [pair for pair in first_ir_of_types() if not pair[0].startswith("FLOAT6")])
+def test_every_type_is_known_by_the_ir_version_that_brought_it(name: str, first: int) -> None:
+    made = model(helper.make_node("Identity", ["x"], ["y"]), ir=14)
+    made.graph.value_info.append(helper.make_tensor_value_info("z", TensorProto.DataType.Value(name), [4]))
+    assert fit(made, Release("this", "1.0", 20, first))[0].ir_version == first
+    with pytest.raises(ExportError, match=f"tensors of type {name}"):
+        fit(made, Release("older", "1.0", 20, first - 1))
+
+
+@pytest.mark.parametrize(("name", "first"), [("overload", 10), ("device_configurations", 11), ("configuration", 11)])
+def test_every_field_is_known_by_the_ir_version_that_brought_it(name: str, first: int) -> None:
+    made = model(helper.make_node("Identity", ["x"], ["y"]), ir=14)
+    if name == "overload":
+        made.graph.node[0].overload = "other"
+    else:
+        getattr(made if name == "configuration" else made.graph.node[0], name).add()
+    assert fit(made, Release("this", "1.0", 20, first))[0].ir_version == first
+    with pytest.raises(ExportError, match=rf"Proto\.{name}"):
+        fit(made, Release("older", "1.0", 20, first - 1))
 
 
 def test_a_type_that_is_newer_than_the_table_is_not_let_through() -> None:

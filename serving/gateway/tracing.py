@@ -57,8 +57,10 @@ class Tracing:
 
     def request(self, model: str, version: int, identifier: str, begun: int, done: int, call: Call) -> None:
         """Trace a finished request if it is its turn; times in nanoseconds of the monotonic clock."""
+        if self._own.get(model, self._shared).get("trace_level", self._shared["trace_level"]) == ["OFF"]:
+            return
         settings = self.settings(model)
-        if settings["trace_level"] == ["OFF"] or settings["trace_count"] == "0":
+        if settings["trace_count"] == "0":
             return
         self._requests[model] += 1
         if self._requests[model] % int(settings["trace_rate"]):

@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 TRITON := .venv-triton
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: demo test test-full check bench clean help
+.PHONY: demo test test-full fuzz check bench clean help
+SECONDS ?= 600
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -32,6 +33,9 @@ test: $(VENV)/.installed-dev $(TRITON)/.installed           ## all tests that fi
 
 test-full: $(VENV)/.installed-dev $(TRITON)/.perf_analyzer      ## every test
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.installed-dev $(VENV)/.installed-fuzz       ## the binary decoder on random bytes, for SECONDS (600)
+	$(BIN)/python -m tests.fuzz -max_total_time=$(SECONDS) -print_final_stats=1
 
 check: $(VENV)/.installed-dev          ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@
             ...  # server.http, server.grpc, server.metrics: host:port
         assert server.exit_code() == 0
 
+Options may not switch off the metrics or the log at level info, by which the start is followed.
 Close clients of HTTP inside the block: a connection that is left open holds the server up when it stops, and makes its
 exit code 1.
 """
@@ -26,7 +27,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -126,7 +129,19 @@ class TritonServer:
     def wait_until_ready(self) -> None:
         """Return once every model was loaded and the three ports are open."""
         self.wait_for(STARTED)
+        # It logs that line before it tries: the port opens just after, or was taken, and the server ends.
+        deadline = time.monotonic() + STOP
+        while not self._serves_metrics():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self._reader.join(STOP)
+                raise AssertionError(f"the server has no metrics:\n{self.log}")
+            time.sleep(0.01)
         self._note_regions()
+
+    def _serves_metrics(self) -> bool:
+        with suppress(OSError, HTTPException), urlopen(f"http://{self.metrics}/metrics", timeout=2) as answer:
+            return b"nv_" in answer.read()
+        return False
 
     def exit_code(self) -> int:
         """Tell the server to stop, if it still runs, and wait for its end; the log is whole then."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 class QueuePolicy:
     """How rows of one priority level may wait (Triton's ModelQueuePolicy).
 
-    ``timeout`` is in seconds of waiting, None for no limit. A row that waited longer is refused, or, where ``reject``
-    is false, run after all others of its level. ``override`` lets a request ask for a shorter one, and for one where
-    there is none. ``capacity`` is in waiting rows of the level, None for no limit of its own.
+    ``timeout`` is in seconds of waiting, however long the run takes then; None for no limit. A row that waited longer
+    is refused, or, where ``reject`` is false, run after all others of its level. ``override`` lets a request ask for a
+    shorter one, and for one where there is none. ``capacity`` is in waiting rows of the level, None for no limit of
+    its own.
     """
 
     timeout: float | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +21,7 @@ WINDOW = 256
 class Entry:
     """One waiting row: what to run, its length in tokens, its times on the scheduler's clock, and its answer.
 
+    From ``expiry`` on nobody waits for it; ``latest`` is when it must begin, as far as its predicted ``cost`` tells.
     ``group`` is the request it belongs to. From ``demoted_at`` on it comes after all others of its ``level``.
     """
 
@@ -27,11 +29,12 @@ class Entry:
     length: int
     arrival: float
     due: float
-    deadline: float | None
+    expiry: float
+    latest: float
     cost: float
     level: int = 0
     group: object = None
-    demoted_at: float | None = None
+    demoted_at: float = inf
     demoted: bool = False
     future: Future[Any] = field(default_factory=Future)
 
@@ -44,7 +47,7 @@ class Entry:
         """Whether somebody still waits for the row; an expired one is told so and not run."""
         if self.future.cancelled():
             return False
-        if self.deadline is not None and self.deadline <= now:
+        if self.expiry <= now:
             if self.future.set_running_or_notify_cancel():
                 self.future.set_exception(DeadlineExceeded("Request timeout expired"))
             return False
@@ -61,9 +64,6 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
 
     def rows(self, level: int) -> int:
         """How many rows of a level wait."""
@@ -103,10 +103,7 @@ class Queue:
         while self._entries:
             seen = self._entries[:WINDOW]
             dead = [entry for entry in seen if not entry.is_alive(now)]
-            late = [
-                entry for entry in seen
-                if not entry.demoted and entry.demoted_at is not None and entry.demoted_at <= now
-            ]  # fmt: skip
+            late = [entry for entry in seen if not entry.demoted and entry.demoted_at <= now]
             if not dead and not late:
                 return seen
             self.remove([*dead, *(entry for entry in late if entry not in dead)])

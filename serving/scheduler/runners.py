@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from serving.errors import DeadlineExceeded, NotReady, Overloaded
@@ -102,7 +102,8 @@ class Scheduler:
         wait: float | None = None,
         group: object = None,
     ) -> Future[Any]:
-        """Queue one row of ``length`` tokens; ``deadline`` is a time on the clock, ``wait`` seconds in the queue.
+        """Queue one row of ``length`` tokens; ``deadline`` is when the answer must be there, a time on the clock;
+        ``wait`` is in seconds until it must begin to run, as far as the policy of its level lets a request say so.
 
         Rows of the same ``group`` may run together whatever the limits say of different ones. Raises NotReady when
         closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is full or the answer is
@@ -113,11 +114,13 @@ class Scheduler:
         level = self._limits.level_of(priority)
         policy = self._limits.policy_of(level)
         allowed = policy.waiting_time(wait)
-        demoted_at = None if allowed is None or policy.reject else now + allowed
-        if allowed is not None and policy.reject:
-            deadline = now + allowed if deadline is None else min(deadline, now + allowed)
-        due = now + self._limits.patience if deadline is None else min(deadline, now + self._limits.patience)
-        entry = Entry(payload, length, now, due, deadline, cost, level, group, demoted_at)
+        demoted_at = inf if allowed is None or policy.reject else now + allowed
+        # A deadline is for the answer, a policy's time for the beginning of the run.
+        begin_by = now + allowed if allowed is not None and policy.reject else inf
+        answer_by = inf if deadline is None else deadline
+        expiry, latest = min(begin_by, answer_by), min(begin_by, answer_by - cost)
+        due = min(expiry, now + self._limits.patience)
+        entry = Entry(payload, length, now, due, expiry, latest, cost, level, group, demoted_at)
         with self._changed:
             self._admit(entry, policy.capacity)
             self._waiting.add(entry)
@@ -131,8 +134,8 @@ class Scheduler:
     def _admit(self, entry: Entry, level_capacity: int | None) -> None:
         if self._closed:
             raise NotReady("the model is being unloaded")
-        now, deadline = entry.arrival, entry.deadline
-        late = deadline is not None and now + self.predicted_wait(entry.level) + entry.cost > deadline
+        now = entry.arrival
+        late = now + self.predicted_wait(entry.level) > entry.latest
         if late or self._is_full(entry.level, level_capacity):
             # Before anybody is sent away: rows whose callers left hold no place.
             self._waiting.drop_dead(now)
@@ -140,14 +143,12 @@ class Scheduler:
         if self._is_full(entry.level, level_capacity):
             capacity = min(self._limits.capacity, level_capacity or self._limits.capacity)
             raise Overloaded(f"Exceeds maximum queue size ({capacity} rows)", retry_after=wait)
-        if deadline is None:
-            return
-        if deadline <= now:
+        if entry.expiry <= now:
             raise DeadlineExceeded("Request timeout expired before the row was queued")
-        if now + wait + entry.cost > deadline:
+        if now + wait > entry.latest:
             raise Overloaded(
                 f"the answer is predicted in {1000 * (wait + entry.cost):.0f} ms, after the deadline in "
-                f"{1000 * (deadline - now):.0f} ms; send less at once or allow more time",
+                f"{1000 * (entry.latest + entry.cost - now):.0f} ms; send less at once or allow more time",
                 retry_after=wait,
             )
 

@@ -1,0 +1,159 @@
+"""What a model's configuration asks of the scheduler: levels, queue policies, groups, delay and preferred sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.errors import DeadlineExceeded, Overloaded
+from serving.scheduler.limits import QueuePolicy
+from tests.serving.test_scheduler import Bench
+
+REFUSE = QueuePolicy(timeout=0.5, override=False)
+PUT_OFF = QueuePolicy(timeout=5.0, reject=False)
+
+
+def test_time_to_wait_is_not_the_time_of_the_run() -> None:
+    """A run takes a second here: a row that may wait for half of one is answered, as long as a runner is idle."""
+    bench = Bench(policy=REFUSE)
+    future = bench.submit("a", 10)
+    bench.step()
+    assert future.result(0) == "A"
+
+
+def test_row_that_waited_longer_than_its_policy_allows_is_told_so_and_not_run() -> None:
+    bench = Bench(policy=REFUSE)
+    future = bench.submit("a", 10)
+    bench.clock.advance(0.5)
+    bench.drain()
+    assert bench.ran == []
+    with pytest.raises(DeadlineExceeded):
+        future.result(0)
+
+
+def test_row_that_is_predicted_to_wait_too_long_is_refused_at_once() -> None:
+    bench = Bench(policy=REFUSE)
+    bench.submit("a", 10)
+    with pytest.raises(Overloaded, match=r"2000 ms.*1500 ms") as caught:
+        bench.submit("b", 10)
+    assert caught.value.retry_after == 1.0
+
+
+def test_deadline_of_the_answer_counts_beside_the_time_to_wait() -> None:
+    bench = Bench(policy=QueuePolicy(timeout=50.0))
+    with pytest.raises(Overloaded):
+        bench.submit("a", 10, deadline=0.9)
+    future = bench.submit("a", 10, deadline=1.1)
+    bench.clock.advance(1.1)
+    bench.drain()
+    assert isinstance(future.exception(0), DeadlineExceeded)
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "allowed"),
+    [
+        (QueuePolicy(timeout=5.0), 2.0, 2.0),
+        (QueuePolicy(timeout=5.0), 9.0, 5.0),
+        (QueuePolicy(timeout=5.0), None, 5.0),
+        (QueuePolicy(timeout=5.0, override=False), 2.0, 5.0),
+        (QueuePolicy(timeout=None), 2.0, 2.0),
+        (QueuePolicy(timeout=None), None, None),
+        (QueuePolicy(timeout=None, override=False), 2.0, None),
+    ],
+)
+def test_request_may_shorten_its_wait_where_the_policy_lets_it(
+    policy: QueuePolicy, asked: float | None, allowed: float | None
+) -> None:
+    bench = Bench(policy=policy)
+    future = bench.submit("a", 10, wait=asked)
+    if allowed is None:
+        bench.clock.advance(1e6)
+        bench.step()
+        assert future.result(0) == "A"
+        return
+    bench.clock.advance(allowed - 0.01)
+    assert not future.done()
+    alive = bench.submit("b", 10, wait=asked)
+    bench.clock.advance(0.01)
+    bench.drain()
+    assert isinstance(future.exception(0), DeadlineExceeded)
+    assert alive.result(0) == "B"
+
+
+def test_row_without_time_to_wait_at_all_is_not_queued() -> None:
+    bench = Bench(policy=QueuePolicy())
+    with pytest.raises(DeadlineExceeded):
+        bench.submit("a", 10, wait=0.0)
+
+
+def test_row_of_a_patient_policy_runs_after_all_others_of_its_level_once_it_waited_too_long() -> None:
+    bench = Bench(max_rows=1, policy=PUT_OFF)
+    late = bench.submit("late", 10)
+    bench.clock.advance(5)
+    bench.submit("new", 10)
+    bench.submit("newer", 10)
+    bench.drain()
+    assert bench.ran == [("new",), ("newer",), ("late",)]
+    assert late.result(0) == "LATE"
+
+
+def test_row_of_a_patient_policy_still_has_the_deadline_of_its_answer() -> None:
+    bench = Bench(policy=PUT_OFF)
+    future = bench.submit("a", 10, deadline=8)
+    bench.clock.advance(8)
+    bench.drain()
+    assert bench.ran == []
+    assert isinstance(future.exception(0), DeadlineExceeded)
+
+
+def test_row_that_was_put_off_comes_before_the_next_level() -> None:
+    bench = Bench(max_rows=1, levels=2, level=1, policy=PUT_OFF)
+    bench.submit("late", 10)
+    bench.submit("lower", 10, priority=2)
+    bench.clock.advance(5)
+    bench.submit("new", 10)
+    bench.drain()
+    assert bench.ran == [("new",), ("late",), ("lower",)]
+
+
+def test_more_urgent_level_runs_first_whatever_its_deadlines() -> None:
+    bench = Bench(max_rows=1, levels=3, level=2, patience=1000)
+    bench.submit("third", 10, deadline=10, priority=3)
+    bench.submit("unsaid", 10, deadline=50)
+    bench.submit("first", 10, priority=1)
+    bench.submit("no such level", 10, deadline=60, priority=9)
+    bench.drain()
+    assert bench.ran == [("first",), ("unsaid",), ("no such level",), ("third",)]
+
+
+def test_levels_have_policies_of_their_own() -> None:
+    bench = Bench(levels=2, level=2, policies={1: QueuePolicy(timeout=1.0), 2: QueuePolicy(capacity=1)})
+    urgent, common = bench.submit("urgent", 10, priority=1), bench.submit("common", 10, priority=2)
+    with pytest.raises(Overloaded, match=r"1 rows"):
+        bench.submit("one more", 10, priority=2)
+    bench.clock.advance(1)
+    bench.drain()
+    assert isinstance(urgent.exception(0), DeadlineExceeded)
+    assert common.result(0) == "COMMON"
+
+
+def test_full_level_leaves_the_others_their_places_and_rows_whose_callers_left_hold_none() -> None:
+    bench = Bench(levels=2, level=2, policies={2: QueuePolicy(capacity=2)})
+    gone = bench.submit("gone", 10)
+    bench.submit("a", 10)
+    with pytest.raises(Overloaded):
+        bench.submit("b", 10)
+    assert bench.submit("urgent", 10, priority=1)
+    gone.cancel()
+    assert bench.submit("b", 10)
+    assert bench.scheduler.waiting == 3
+
+
+def test_wait_is_predicted_from_what_comes_before_the_level() -> None:
+    bench = Bench(levels=3, level=3)
+    for priority in (1, 2, 2, 3, 3, 3):
+        bench.submit("row", 10, priority=priority)
+    assert [bench.scheduler.predicted_wait(level) for level in (1, 2, 3, None)] == [1.0, 3.0, 6.0, 6.0]
+    assert bench.submit("urgent", 10, deadline=2.0, priority=1)
+    with pytest.raises(Overloaded) as caught:
+        bench.submit("common", 10, deadline=2.0, priority=3)
+    assert caught.value.retry_after == 7.0

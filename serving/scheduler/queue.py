@@ -39,9 +39,14 @@ class Entry:
     future: Future[Any] = field(default_factory=Future)
 
     @property
+    def rank(self) -> tuple[int, bool]:
+        """Rows of a smaller rank run before this one."""
+        return self.level, self.demoted
+
+    @property
     def urgency(self) -> tuple[int, bool, float]:
         """What the queue is sorted by, the smallest first."""
-        return self.level, self.demoted, self.due
+        return *self.rank, self.due
 
     def is_alive(self, now: float) -> bool:
         """Whether somebody still waits for the row; an expired one is told so and not run."""

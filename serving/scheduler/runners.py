@@ -192,7 +192,10 @@ class Scheduler:
         return [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
 
     def _mates(self, window: Sequence[Entry]) -> list[Entry]:
-        """The head and the rows nearest to it in length, as long as one run is not slower than two."""
+        """The head and the rows nearest to it in length, as long as one run is not slower than two.
+
+        Rows of a later rank only where all of an earlier one are in the batch: they must not slow it down for those.
+        """
         limits, head = self._limits, window[0]
         # Rows are shared out between the runners before they are batched: two idle cores beat one batch.
         rows = min(limits.max_rows, ceil(len(self._waiting) / self._runners))
@@ -200,7 +203,7 @@ class Scheduler:
         if rows == 1:
             return batch
         candidates = [entry for entry in window[1:] if limits.across or entry.group is head.group]
-        for entry in sorted(candidates, key=lambda entry: abs(entry.length - head.length)):
+        for entry in sorted(candidates, key=lambda entry: (entry.rank, abs(entry.length - head.length))):
             if len(batch) == rows:
                 break
             size, longer = len(batch) + 1, max(longest, entry.length)

@@ -157,3 +157,29 @@ def test_wait_is_predicted_from_what_comes_before_the_level() -> None:
     with pytest.raises(Overloaded) as caught:
         bench.submit("common", 10, deadline=2.0, priority=3)
     assert caught.value.retry_after == 7.0
+
+
+def test_lower_level_does_not_go_along_while_a_higher_one_waits() -> None:
+    bench = Bench(max_rows=3, levels=2, level=2)
+    for name, length, priority in (("first", 10, 1), ("far", 90, 1), ("near", 10, 2)):
+        bench.submit(name, length, priority=priority)
+    bench.drain()
+    assert bench.ran == [("first",), ("far",), ("near",)]
+
+
+def test_lower_level_fills_up_the_batch_of_a_higher_one() -> None:
+    bench = Bench(max_rows=3, levels=2, level=2)
+    for name, priority in (("a", 2), ("first", 1), ("b", 2), ("second", 1), ("c", 2)):
+        bench.submit(name, 10, priority=priority)
+    bench.drain()
+    assert bench.ran == [("first", "second", "a"), ("b", "c")]
+
+
+def test_row_that_was_put_off_does_not_go_along_while_others_of_its_level_wait() -> None:
+    bench = Bench(policy=PUT_OFF)
+    bench.submit("late", 10)
+    bench.clock.advance(5)
+    bench.submit("new", 10)
+    bench.submit("far", 90)
+    bench.drain()
+    assert bench.ran == [("new",), ("far",), ("late",)]

@@ -22,6 +22,7 @@ class Entry:
     """One waiting row: what to run, its length in tokens, its times on the scheduler's clock, and its answer.
 
     From ``expiry`` on nobody waits for it; ``latest`` is when it must begin, as far as its predicted ``cost`` tells.
+    Until ``held_until`` it may be held back for company.
     ``group`` is the request it belongs to. From ``demoted_at`` on it comes after all others of its ``level``.
     """
 
@@ -32,6 +33,7 @@ class Entry:
     expiry: float
     latest: float
     cost: float
+    held_until: float
     level: int = 0
     group: object = None
     demoted_at: float = inf
@@ -79,9 +81,9 @@ class Queue:
         # A copy, since metrics are read by another thread.
         return sum(cost for own, cost in self._backlog.copy().items() if level is None or own <= level)
 
-    def oldest(self) -> float:
-        """When the row came that waits longest, of the most urgent ones."""
-        return min(entry.arrival for entry in self._entries[:WINDOW])
+    def held_until(self) -> float:
+        """When the first of the most urgent rows may be held back no longer."""
+        return min(entry.held_until for entry in self._entries[:WINDOW])
 
     def add(self, entry: Entry) -> None:
         """Put a row where its urgency belongs."""

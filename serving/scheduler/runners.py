@@ -120,7 +120,9 @@ class Scheduler:
         answer_by = inf if deadline is None else deadline
         expiry, latest = min(begin_by, answer_by), min(begin_by, answer_by - cost)
         due = min(expiry, now + self._limits.patience)
-        entry = Entry(payload, length, now, due, expiry, latest, cost, level, group, demoted_at)
+        # A row that would be too late after it was held back for company is not held back at all.
+        held_until = now + self._limits.delay if now + self._limits.delay < latest else now
+        entry = Entry(payload, length, now, due, expiry, latest, cost, held_until, level, group, demoted_at)
         with self._changed:
             self._admit(entry, policy.capacity)
             self._waiting.add(entry)
@@ -177,9 +179,9 @@ class Scheduler:
         """Seconds until a batch may be taken; None for when something changes."""
         if not self._waiting:
             return None
-        if self._closed or not self._limits.delay or len(self._waiting) >= self._limits.full:
+        if self._closed or len(self._waiting) >= self._limits.enough:
             return 0
-        return max(0, self._waiting.oldest() + self._limits.delay - self._clock())
+        return max(0, self._waiting.held_until() - self._clock())
 
     def _take(self) -> list[Entry]:
         """The next batch: the most urgent row and those that run well with it; dead rows are dropped on the way."""
@@ -197,8 +199,10 @@ class Scheduler:
         Rows of a later rank only where all of an earlier one are in the batch: they must not slow it down for those.
         """
         limits, head = self._limits, window[0]
-        # Rows are shared out between the runners before they are batched: two idle cores beat one batch.
-        rows = min(limits.max_rows, ceil(len(self._waiting) / self._runners))
+        # Rows are shared out between the runners before they are batched, two idle cores beat one batch; but not those
+        # that were held back for a batch, or for which the configuration prefers one.
+        waiting = len(self._waiting)
+        rows = min(limits.max_rows, max(ceil(waiting / self._runners), limits.formed(waiting)))
         batch, longest, squares, cost = [head], head.length, head.length**2, head.cost
         if rows == 1:
             return batch
@@ -216,7 +220,7 @@ class Scheduler:
                 break
             batch.append(entry)
             longest, squares, cost = longer, squares + entry.length**2, together
-        return batch[: limits.preferred_size(len(batch))]
+        return batch[: limits.formed(len(batch)) or len(batch)]
 
     def _execute(self, entries: list[Entry]) -> None:
         begun = self._clock()

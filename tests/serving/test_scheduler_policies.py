@@ -183,3 +183,141 @@ def test_row_that_was_put_off_does_not_go_along_while_others_of_its_level_wait()
     bench.submit("far", 90)
     bench.drain()
     assert bench.ran == [("new",), ("far",), ("late",)]
+
+
+def test_row_is_held_back_for_company_as_long_as_the_delay_says_and_no_longer() -> None:
+    bench = Bench(max_rows=4, delay=2.0)
+    bench.submit("a", 10)
+    bench.clock.advance(1.5)
+    bench.submit("b", 10)
+    assert not bench.step()
+    bench.clock.advance(0.4)
+    assert not bench.step()
+    bench.clock.advance(0.1)
+    assert bench.step()
+    assert bench.ran == [("a", "b")]
+
+
+def test_full_batch_is_not_held_back() -> None:
+    bench = Bench(max_rows=3, delay=2.0)
+    for name in "abcd":
+        bench.submit(name, 10)
+    bench.drain()
+    assert bench.ran == [("a", "b", "c")]
+    assert bench.scheduler.waiting == 1
+
+
+def test_batch_of_any_preferred_size_is_not_held_back() -> None:
+    bench = Bench(max_rows=16, preferred=(8, 4), delay=2.0)
+    for name in "abcde":
+        bench.submit(name, 10)
+    bench.drain()
+    assert bench.ran == [("a", "b", "c", "d")]
+    assert bench.scheduler.waiting == 1
+
+
+def test_largest_preferred_size_that_can_be_had_is_formed() -> None:
+    bench = Bench(preferred=(2, 4, 8))
+    for name in "abcdefghijklmno":
+        bench.submit(name, 10)
+    bench.drain()
+    assert [len(batch) for batch in bench.ran] == [8, 4, 2, 1]
+
+
+def test_rows_too_few_for_a_preferred_size_run_at_once_without_a_delay() -> None:
+    bench = Bench(preferred=(4,))
+    for name in "abc":
+        bench.submit(name, 10)
+    bench.step()
+    assert bench.ran == [("a", "b", "c")]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"preferred": (4,)}, {"preferred": (4,), "delay": 2.0}, {"max_rows": 4, "delay": 2}]
+)
+def test_batch_that_was_waited_for_is_not_split_between_the_runners(limits: dict[str, object]) -> None:
+    bench = Bench(runners=2, **limits)
+    for name in "abcd":
+        bench.submit(name, 10)
+    bench.step()
+    assert bench.ran == [("a", "b", "c", "d")]
+
+
+def test_row_that_runs_alone_anyway_is_not_held_back() -> None:
+    """Where batch mates change an answer, the engine allows one row a run, whatever sizes are preferred."""
+    bench = Bench(max_rows=1, preferred=(4,), delay=2.0)
+    bench.submit("a", 10)
+    assert bench.step()
+
+
+def test_row_that_may_not_wait_so_long_is_not_held_back_and_takes_the_others_along() -> None:
+    bench = Bench(delay=2.0)
+    bench.submit("patient", 10)
+    assert not bench.step()
+    hurried = bench.submit("hurried", 10, deadline=2.5)
+    assert bench.step()
+    assert bench.ran == [("hurried", "patient")]
+    assert hurried.result(0) == "HURRIED"
+
+
+def test_row_whose_queue_time_is_shorter_than_the_delay_is_not_held_back() -> None:
+    bench = Bench(delay=2.0, policy=QueuePolicy(timeout=1.0))
+    future = bench.submit("a", 10)
+    assert bench.step()
+    assert future.result(0) == "A"
+
+
+def test_callers_that_left_are_no_company() -> None:
+    bench = Bench(preferred=(3,), delay=2.0)
+    for _ in range(2):
+        bench.submit("gone", 10).cancel()
+    bench.submit("here", 10)
+    assert not bench.step()
+    bench.clock.advance(2)
+    bench.step()
+    assert bench.ran == [("here",)]
+
+
+def test_runner_that_holds_rows_back_wakes_when_the_batch_is_full() -> None:
+    bench = Bench(runners=2, max_rows=4, delay=3600)
+    bench.scheduler.start()
+    futures = [bench.submit(name, 10) for name in "abcd"]
+    assert [future.result(30) for future in futures] == list("ABCD")
+    assert bench.ran == [("a", "b", "c", "d")]
+    bench.scheduler.close()
+
+
+def test_runner_that_holds_rows_back_wakes_for_one_that_cannot_wait() -> None:
+    bench = Bench(runners=2, delay=3600)
+    bench.scheduler.start()
+    patient, hurried = bench.submit("patient", 10), bench.submit("hurried", 10, deadline=5)
+    assert hurried.result(30) == "HURRIED"
+    bench.scheduler.close()
+    assert patient.result(0) == "PATIENT"
+
+
+def test_close_does_not_wait_for_the_delay() -> None:
+    bench = Bench(delay=3600)
+    bench.scheduler.start()
+    future = bench.submit("a", 10)
+    bench.scheduler.close()
+    assert future.result(0) == "A"
+
+
+def test_rows_of_different_requests_do_not_meet_where_they_must_not() -> None:
+    bench = Bench(across=False)
+    one, other = object(), object()
+    for name, group in (("a", one), ("b", other), ("c", one), ("d", other)):
+        bench.submit(name, 10, group=group)
+    bench.drain()
+    assert bench.ran == [("a", "c"), ("b", "d")]
+
+
+def test_rows_that_are_submitted_together_can_meet_although_a_runner_is_idle() -> None:
+    bench = Bench()
+    bench.scheduler.start()
+    with bench.scheduler.held():
+        futures = [bench.submit(name, 10) for name in "abc"]
+    assert [future.result(30) for future in futures] == ["A", "B", "C"]
+    bench.scheduler.close()
+    assert bench.ran == [("a", "b", "c")]

@@ -15,23 +15,24 @@ from serving.errors import DeadlineExceeded
 
 # Batches are formed from this many of the most urgent rows, so that forming one stays cheap under overload.
 WINDOW = 256
+EXPIRED = "Request timeout expired"  # as Triton says it
 
 
 @dataclass(eq=False)
 class Entry:
     """One waiting row: what to run, its length in tokens, its times on the scheduler's clock, and its answer.
 
-    From ``expiry`` on nobody waits for it; ``latest`` is when it must begin, as far as its predicted ``cost`` tells.
-    Until ``held_until`` it may be held back for company.
-    ``group`` is the request it belongs to. From ``demoted_at`` on it comes after all others of its ``level``.
+    It must begin to run before ``begin_by`` and be answered before ``answer_by``; its run is predicted to take ``cost``
+    seconds. Until ``held_until`` it may be held back for company. ``group`` is the request it belongs to. From
+    ``demoted_at`` on it comes after all others of its ``level``.
     """
 
     payload: Any
     length: int
     arrival: float
     due: float
-    expiry: float
-    latest: float
+    begin_by: float
+    answer_by: float
     cost: float
     held_until: float
     level: int = 0
@@ -39,6 +40,11 @@ class Entry:
     demoted_at: float = inf
     demoted: bool = False
     future: Future[Any] = field(default_factory=Future)
+
+    @property
+    def latest(self) -> float:
+        """When it must begin, as far as its predicted cost tells."""
+        return min(self.begin_by, self.answer_by - self.cost)
 
     @property
     def rank(self) -> tuple[int, bool]:
@@ -54,9 +60,9 @@ class Entry:
         """Whether somebody still waits for the row; an expired one is told so and not run."""
         if self.future.cancelled():
             return False
-        if self.expiry <= now:
+        if self.begin_by <= now or self.answer_by <= now:
             if self.future.set_running_or_notify_cancel():
-                self.future.set_exception(DeadlineExceeded("Request timeout expired"))
+                self.future.set_exception(DeadlineExceeded(EXPIRED))
             return False
         return True
 

@@ -18,9 +18,12 @@ from typing import Any
 
 from serving.errors import DeadlineExceeded, NotReady, Overloaded
 from serving.scheduler.limits import Limits
-from serving.scheduler.queue import Entry, Queue
+from serving.scheduler.queue import EXPIRED, Entry, Queue
 
 log = logging.getLogger(__name__)
+
+# Errors that no row of a batch is to blame for, so that running each alone would only repeat them.
+NOT_OF_A_ROW = (NotReady, Overloaded, DeadlineExceeded)
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 Cost = Callable[[int, int], float]
@@ -115,14 +118,13 @@ class Scheduler:
         policy = self._limits.policy_of(level)
         allowed = policy.waiting_time(wait)
         demoted_at = inf if allowed is None or policy.reject else now + allowed
-        # A deadline is for the answer, a policy's time for the beginning of the run.
         begin_by = now + allowed if allowed is not None and policy.reject else inf
         answer_by = inf if deadline is None else deadline
-        expiry, latest = min(begin_by, answer_by), min(begin_by, answer_by - cost)
-        due = min(expiry, now + self._limits.patience)
+        due = min(begin_by, answer_by, now + self._limits.patience)
+        entry = Entry(payload, length, now, due, begin_by, answer_by, cost, now, level, group, demoted_at)
         # A row that would be too late after it was held back for company is not held back at all.
-        held_until = now + self._limits.delay if now + self._limits.delay < latest else now
-        entry = Entry(payload, length, now, due, expiry, latest, cost, held_until, level, group, demoted_at)
+        if now + self._limits.delay < entry.latest:
+            entry.held_until += self._limits.delay
         with self._changed:
             self._admit(entry, policy.capacity)
             self._waiting.add(entry)
@@ -145,8 +147,8 @@ class Scheduler:
         if self._is_full(entry.level, level_capacity):
             capacity = min(self._limits.capacity, level_capacity or self._limits.capacity)
             raise Overloaded(f"Exceeds maximum queue size ({capacity} rows)", retry_after=wait)
-        if entry.expiry <= now:
-            raise DeadlineExceeded("Request timeout expired before the row was queued")
+        if min(entry.begin_by, entry.answer_by) <= now:
+            raise DeadlineExceeded(f"{EXPIRED} before the row was queued")
         if now + wait > entry.latest:
             raise Overloaded(
                 f"the answer is predicted in {1000 * (wait + entry.cost):.0f} ms, after the deadline in "
@@ -229,12 +231,7 @@ class Scheduler:
             if len(answers) != len(entries):
                 raise RuntimeError(f"the run gave {len(answers)} answers for {len(entries)} rows")
         except Exception as error:
-            if len(entries) == 1:
-                entries[0].future.set_exception(error)
-            else:
-                # One row may have spoiled the batch: alone, each gets its own answer or its own error.
-                for entry in entries:
-                    self._execute([entry])
+            self._failed(entries, error)
             return
         lengths, waits = zip(*((entry.length, begun - entry.arrival) for entry in entries), strict=True)
         try:
@@ -246,3 +243,13 @@ class Scheduler:
                 entry.future.set_exception(answer)
             else:
                 entry.future.set_result(answer)
+
+    def _failed(self, entries: list[Entry], error: Exception) -> None:
+        """One row may have spoiled the batch: alone, each gets its own answer or its own error."""
+        for entry in entries:
+            if len(entries) == 1 or isinstance(error, NOT_OF_A_ROW):
+                entry.future.set_exception(error)
+            elif entry.answer_by <= self._clock():
+                entry.future.set_exception(DeadlineExceeded(EXPIRED))
+            else:
+                self._execute([entry])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from serving.errors import DeadlineExceeded, Overloaded
@@ -321,3 +323,17 @@ def test_rows_that_are_submitted_together_can_meet_although_a_runner_is_idle() -
     assert [future.result(30) for future in futures] == ["A", "B", "C"]
     bench.scheduler.close()
     assert bench.ran == [("a", "b", "c")]
+
+
+def test_row_that_began_in_time_is_run_alone_after_its_batch_failed_however_long_that_took() -> None:
+    def answer(payloads: Sequence[str]) -> list[str]:
+        bench.clock.advance(5)
+        if "bad" in payloads:
+            raise ValueError("bad row")
+        return list(payloads)
+
+    bench = Bench(answer, policy=QueuePolicy(timeout=4.0))
+    good, bad = bench.submit("good", 10), bench.submit("bad", 10)
+    bench.step()
+    assert good.result(0) == "good"
+    assert isinstance(bad.exception(0), ValueError)

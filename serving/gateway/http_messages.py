@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from serving import codec
-from serving.errors import InvalidInput, fault
+from serving.errors import InvalidInput, fault, shown
 from serving.gateway.messages import (
     Answered,
     InferRequest,
@@ -82,7 +82,9 @@ def _input(item: Mapping[str, Any], rest: memoryview, regions: Regions) -> tuple
     if size is None:
         return codec.from_json(name, datatype, shape, item.get("data")), 0
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(rest):
-        raise InvalidInput(f"input '{name}': binary_data_size {size!r} is more than the {len(rest)} left")
+        raise InvalidInput(
+            f"input '{name}': binary_data_size must be 0 to the {len(rest)} bytes that are left, got {shown(size)}"
+        )
     return codec.from_raw(name, datatype, shape, rest[:size]), size
 
 
@@ -186,6 +188,6 @@ def _described(item: Mapping[str, Any]) -> tuple[str, str, list[int]]:
     name, datatype, shape = _named(item), item.get("datatype"), item.get("shape")
     if not isinstance(datatype, str) or not isinstance(shape, list):
         raise InvalidInput(
-            f"input '{name}': needs a datatype (text) and a shape (list), got {datatype!r} and {shape!r}"
+            f"input '{name}': needs a datatype (text) and a shape (list), got {shown(datatype)} and {shown(shape)}"
         )
     return name, datatype, shape

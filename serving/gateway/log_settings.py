@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from serving.errors import InvalidInput, Unsupported
+from serving.errors import InvalidInput, Unsupported, shown
 
 LOGGER = "serving"
 FORMATS = ("default", "ISO8601")
@@ -39,9 +39,9 @@ class LogSettings:
             raise Unsupported("log file location can not be updated through network protocol")
         for name, value in changes.items():
             if name not in WANTED:
-                raise InvalidInput(f"unknown log setting, got {name!r}; the settings are {', '.join(WANTED)}")
+                raise InvalidInput(f"unknown log setting, got {shown(name)}; the settings are {', '.join(WANTED)}")
             if value is not None and not _fits(name, value):
-                raise InvalidInput(f"{name}: wrong value, got {value!r}; give {WANTED[name]}")
+                raise InvalidInput(f"{name}: wrong value, got {shown(value)}; give {WANTED[name]}")
         self._settings |= {name: value for name, value in changes.items() if value is not None}
         self._apply()
         return self.settings()

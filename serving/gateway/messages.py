@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.codec import Tensor
-from serving.errors import InvalidInput
+from serving.errors import InvalidInput, shown
 
 MICROSECONDS = 1e-6
 RESERVED = "triton_"
@@ -79,7 +79,7 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     if value is None or value == 0:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"parameter 'timeout' must be a positive number of microseconds, got {value!r}")
+        raise InvalidInput(f"parameter 'timeout' must be a positive number of microseconds, got {shown(value)}")
     return value * MICROSECONDS
 
 
@@ -87,7 +87,7 @@ def priority_of(parameters: Mapping[str, Any]) -> int:
     """The ``priority`` parameter: 1 is the most urgent, 0 the model's default. Raises InvalidInput."""
     value = parameters.get("priority", 0)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"parameter 'priority' must be a non-negative integer, got {value!r}")
+        raise InvalidInput(f"parameter 'priority' must be a non-negative integer, got {shown(value)}")
     return value
 
 
@@ -102,7 +102,7 @@ def output_of(name: str, parameters: Mapping[str, Any], *, binary: bool = False)
     """A requested output by its parameters. Raises InvalidInput."""
     classes = parameters.get("classification", 0)
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-        raise InvalidInput(f"output '{name}': classification must be a number of classes, got {classes!r}")
+        raise InvalidInput(f"output '{name}': classification must be a number of classes, got {shown(classes)}")
     placement = placement_of(name, parameters)
     if classes and placement:
         raise InvalidInput(f"shared memory can't be used for classification output '{name}'")
@@ -119,7 +119,7 @@ def placement_of(name: str, parameters: Mapping[str, Any]) -> Placement | None:
     if not isinstance(region, str) or not numbers:
         raise InvalidInput(
             f"'{name}': a shared memory tensor needs shared_memory_region (text) and shared_memory_byte_size, and may "
-            f"have shared_memory_offset (bytes), got {region!r}, {size!r} and {offset!r}"
+            f"have shared_memory_offset (bytes), got {shown(region)}, {shown(size)} and {shown(offset)}"
         )
     assert isinstance(size, int)
     return Placement(region, size, offset)

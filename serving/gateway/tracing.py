@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from serving.call import Call
-from serving.errors import InvalidInput, Unsupported
+from serving.errors import InvalidInput, Unsupported, shown
 
 LEVELS = ("OFF", "TIMESTAMPS")
 DEFAULTS: Mapping[str, Any] = {
@@ -87,23 +87,23 @@ class Tracing:
 
 def _checked(name: str, value: Any) -> Any:
     if name not in DEFAULTS:
-        raise InvalidInput(f"unknown trace setting, got {name!r}; the settings are {', '.join(DEFAULTS)}")
+        raise InvalidInput(f"unknown trace setting, got {shown(name)}; the settings are {', '.join(DEFAULTS)}")
     if name == "trace_level":
         if not isinstance(value, list) or not value or not all(isinstance(level, str) for level in value):
-            raise InvalidInput(f"trace_level: must be a list of {' or '.join(LEVELS)}, got {value!r}")
+            raise InvalidInput(f"trace_level: must be a list of {' or '.join(LEVELS)}, got {shown(value)}")
         if value not in (["OFF"], ["TIMESTAMPS"]):
-            raise Unsupported(f"trace_level: {', '.join(value)!r} is not offered; give one of {', '.join(LEVELS)}")
+            raise Unsupported(f"trace_level: {shown(value)} is not offered; give one of {', '.join(LEVELS)}")
         return value
     if name == "trace_mode":
         if value != "triton":
-            raise Unsupported(f"trace_mode: {value!r} is not offered; the only one is 'triton'")
+            raise Unsupported(f"trace_mode: {shown(value)} is not offered; the only one is 'triton'")
         return value
     try:
         number = int(str(value))
-    except ValueError:
-        raise InvalidInput(f"Unable to parse '{name}', got: {value}; give a whole number as text") from None
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"Unable to parse '{name}', got: {shown(value)}; give a whole number as text") from None
     if not LEAST[name] <= number < 2**31:
-        raise InvalidInput(f"Unable to parse '{name}'. Expecting value >= {LEAST[name]}, got: {value}")
+        raise InvalidInput(f"Unable to parse '{name}'. Expecting value >= {LEAST[name]}, got: {shown(value)}")
     return str(number)
 
 

@@ -13,6 +13,7 @@ from serving.gateway.messages import (
     InferRequest,
     InferResponse,
     check_reserved,
+    check_values,
     output_of,
     placement_of,
     priority_of,
@@ -47,6 +48,7 @@ def parse_infer(request: Any, remaining: float | None, regions: Regions) -> Infe
     parameters = plain_parameters(request.parameters)
     parameters.pop(EMPTY_FINAL, None)
     check_reserved(parameters)
+    check_values(parameters)
     return InferRequest(
         request.model_name,
         request.model_version,

@@ -14,6 +14,8 @@ from serving.gateway.messages import (
     InferRequest,
     InferResponse,
     check_reserved,
+    check_values,
+    flag_of,
     output_of,
     placement_of,
     priority_of,
@@ -45,6 +47,7 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes, regions
     message = json_object(body[:length])
     parameters = mapping(message, "parameters")
     check_reserved(parameters)
+    check_values(parameters)
     inputs = []
     position = length
     for item in _items(message, "inputs"):
@@ -53,17 +56,18 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes, regions
         position += used
     if position != len(body):
         raise InvalidInput(f"unexpected additional input data for model '{model}': {len(body) - position} bytes")
-    asked = _items(message, "outputs") if message.get("outputs") else []
+    asked = _items(message, "outputs") if message.get("outputs") is not None else []
+    binary = flag_of(parameters, "binary_data_output", False)
     return InferRequest(
         model,
         version,
         inputs,
-        [output_of(_named(item), mapping(item, "parameters")) for item in asked],
+        [output_of(_named(item), mapping(item, "parameters"), binary=binary) for item in asked],
         id=identifier(message),
         timeout=header_timeout(headers),
         wait=timeout_of(parameters),
         priority=priority_of(parameters),
-        binary=parameters.get("binary_data_output") is True,
+        binary=binary,
     )
 
 

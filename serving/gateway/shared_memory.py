@@ -82,7 +82,7 @@ class Regions:
 
     def read(self, placement: Placement) -> bytes:
         """The bytes of an input. Raises InvalidInput for a place outside the region, NotFound for an unknown one."""
-        region = self._region(placement)
+        region = self.check(placement)
         data = os.pread(region.descriptor, placement.size, region.offset + placement.offset)
         if len(data) != placement.size:
             raise InvalidInput(f"shared memory region '{region.name}' was made smaller after it was registered")
@@ -90,7 +90,7 @@ class Regions:
 
     def write(self, placement: Placement, data: bytes) -> None:
         """Leave the bytes of an output. Raises InvalidInput where they do not fit."""
-        region = self._region(placement)
+        region = self.check(placement)
         if len(data) > placement.size:
             raise InvalidInput(
                 f"shared memory region '{region.name}': the output has {len(data)} bytes, "
@@ -100,7 +100,8 @@ class Regions:
             raise InvalidInput(f"shared memory region '{region.name}' was made smaller after it was registered")
         os.pwrite(region.descriptor, data, region.offset + placement.offset)
 
-    def _region(self, placement: Placement) -> Region:
+    def check(self, placement: Placement) -> Region:
+        """The region of a place that lies in it. Raises NotFound and InvalidInput."""
         region = self._regions.get(placement.region)
         if region is None:
             raise NotFound(f"Unable to find shared memory region: '{placement.region}'")

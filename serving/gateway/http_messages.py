@@ -118,9 +118,7 @@ def _output(answered: Answered, regions: Regions) -> tuple[dict[str, Any], list[
     blob = codec.to_raw(tensor)
     if asked.placement:
         regions.write(asked.placement, blob)
-        place = asked.placement
-        parameters = {"shared_memory_region": place.region, "shared_memory_byte_size": len(blob)}
-        return {**item, "parameters": {**parameters, "shared_memory_offset": place.offset}}, []
+        return item, []
     return {**item, "parameters": {"binary_data_size": len(blob)}}, [blob]
 
 

@@ -45,7 +45,7 @@ class Inference:
 
     def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
         self.repository, self._metrics, self._timeout = repository, metrics, settings.timeout
-        self.regions = Regions(allowed=settings.allow_shared_memory)
+        self.regions = Regions(allowed=settings.allow_shared_memory, largest=settings.max_body)
         self.tracing = Tracing(settings.trace_file)
         self.logging = LogSettings()
         self.stopping = False

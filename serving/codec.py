@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import InvalidInput
+from serving.errors import InvalidInput, shown
 from serving.tensors import NUMPY_TYPES, Array
 
 MAX_AXES = 8
@@ -44,9 +44,9 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tens
             # numpy would make 1 of 1.5, of "1" and of true.
             strangers = [value for value in values if type(value) not in _JSON_TYPES[np.dtype(kind).kind]]
             if strangers:
-                raise ValueError(f"got {strangers[0]!r:.80}")
+                raise ValueError(f"got {shown(strangers[0])}")
             flat = np.array(values, dtype=kind)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"input '{name}': data is not {datatype}: {error}") from None
     return Tensor(name, datatype, _reshaped(name, flat, shape))
 
@@ -107,7 +107,7 @@ def _reshaped(name: str, flat: Array, shape: Sequence[int]) -> Array:
     if len(shape) > MAX_AXES:
         raise InvalidInput(f"input '{name}': shape has {len(shape)} axes, at most {MAX_AXES} are taken")
     if any(not isinstance(size, int) or isinstance(size, bool) or size < 0 for size in shape):
-        raise InvalidInput(f"input '{name}': shape must be a list of non-negative integers, got {list(shape)}")
+        raise InvalidInput(f"input '{name}': shape must be a list of non-negative integers, got {shown(list(shape))}")
     if math.prod(shape) != len(flat):
         raise InvalidInput(f"input '{name}': shape {list(shape)} wants {math.prod(shape)} elements, got {len(flat)}")
     try:
@@ -135,14 +135,19 @@ def flattened(data: Any) -> Iterable[Any]:
     """The values of a list, nested as deep as it may be. Raises ValueError when it is no list."""
     if not isinstance(data, list):
         raise ValueError("data must be a list")
-    for value in data:
-        if isinstance(value, list):
-            yield from flattened(value)
-        else:
+    # No recursion: each value would climb through every level, and there may be as many as the JSON parser takes.
+    open_lists = [iter(data)]
+    while open_lists:
+        for value in open_lists[-1]:
+            if isinstance(value, list):
+                open_lists.append(iter(value))
+                break
             yield value
+        else:
+            open_lists.pop()
 
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError(f"BYTES data must be texts, got {value!r:.80}")
+        raise ValueError(f"BYTES data must be texts, got {shown(value)}")
     return value

@@ -5,7 +5,10 @@ Each gateway holds one table from these classes to what its protocol calls them.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+
+LONGEST_VALUE = 80
 
 
 class DownstreamError(Exception):
@@ -51,12 +54,25 @@ class BundleError(DownstreamError):
     """A bundle is incomplete, damaged, or does not reproduce its golden answers."""
 
 
+class _Brief(reprlib.Repr):
+    """repr that neither walks a large value nor fails on one that is nested deeper than Python can recurse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 4
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 40
+        self.maxstring = self.maxlong = self.maxother = 4 * LONGEST_VALUE
+
+
+def shown(value: object) -> str:
+    """The value as Python writes it, cut to 80 characters; values of callers may be large, and nested very deep."""
+    text = _Brief().repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
 def fault(field: str, problem: str, value: object, remedy: str) -> str:
     """One line that names the field, the value and the remedy."""
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    return f"{field}: {problem}, got {shown}; {remedy}"
+    return f"{field}: {problem}, got {shown(value)}; {remedy}"
 
 
 def listed(faults: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from serving.errors import InvalidInput, fault
+from serving.errors import InvalidInput, fault, shown
 
 PREFIX = "file:"
 
@@ -43,6 +43,9 @@ class Override:
             folder = Path(temporary) / name
             for relative, content in self.files.items():
                 path = folder / relative
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+                except OSError as error:  # a path that is too long, or a file where another path wants a folder
+                    raise InvalidInput(f"{PREFIX}{shown(relative)} cannot be written: {error.strerror}") from None
             yield folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -100,9 +101,13 @@ class Repository:
         Raises NotFound, BundleError, NotReady while a remote graph is away, and Unsupported for a model that another
         backend runs; what served before goes on then.
         """
+        unknown = NotFound(f"failed to load '{name}', failed to poll from model repository: no such directory")
+        # Before anything is written under that name.
+        if name in ("", "..") or Path(name).name != name or "\0" in name:
+            raise unknown
         with self._loading, override.folder(name, self.folder / name) as folder:
-            if name in ("", "..") or Path(name).name != name or not folder.is_dir():
-                raise NotFound(f"failed to load '{name}', failed to poll from model repository: no such directory")
+            if not os.path.isdir(folder):
+                raise unknown
             config = self._read_config(folder, override.config)
             if not model_config.is_ours(config):
                 backend = config.backend or config.platform

@@ -51,7 +51,9 @@ class Settings:
         "", "HOST:PORT[/MODEL]: a Triton server that runs the graphs, over gRPC; MODEL is {name}_graph if not given"
     )
     allow_shared_memory: bool = _setting(False, "let clients on this machine pass tensors in /dev/shm")
-    trace_file: str = _setting("", "file for traces of requests, once a client turns them on with trace_level")
+    trace_file: str = _setting(
+        "", "file for traces of requests, written anew once a client turns them on with trace_level"
+    )
     timeout: float = _setting(30.0, "seconds until a request without a deadline of its own expires", least=0.001)
     max_body: int = _setting(64 * 2**20, "bytes of one request body", least=1)
     drain_delay: float = _setting(0.0, "seconds between SIGTERM and closing the ports, not ready but still serving")

@@ -12,15 +12,19 @@ from serving.errors import InvalidInput
 from serving.tensors import Field
 
 
+def check(field: Field, schema: Schema) -> None:
+    """Raise InvalidInput for an output whose values are texts, and so no scores of classes."""
+    if field.dtype == "BYTES":
+        numeric = ", ".join(f.name for f in schema.outputs if f.dtype != "BYTES" and f.shape)
+        raise InvalidInput(f"class result not available for output '{field.name}', which is text; ask for {numeric}")
+
+
 def classified(tensor: Tensor, field: Field, schema: Schema, classes: int) -> Tensor:
     """The ``classes`` largest values of each row, as ``VALUE:INDEX:LABEL``: BYTES of shape [batch, classes].
 
-    The label is left out where the output's axis has no names. Raises InvalidInput for an output of texts.
+    The label is left out where the output's axis has no names.
     Source: Triton's classification extension and src/classification.cc, whose form of a value has six decimals.
     """
-    if tensor.datatype == "BYTES":
-        numeric = ", ".join(f.name for f in schema.outputs if f.dtype != "BYTES" and f.shape)
-        raise InvalidInput(f"class result not available for output '{tensor.name}', which is text; ask for {numeric}")
     axis = field.shape[-1] if field.shape else None
     labels: Sequence[str] = schema.axes.get(axis, ()) if isinstance(axis, str) else ()
     rows = tensor.array if schema.max_batch_size else tensor.array[np.newaxis]

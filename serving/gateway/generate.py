@@ -12,12 +12,9 @@ from typing import Any
 from serving import codec
 from serving.codec import Tensor
 from serving.columns import Schema
-from serving.errors import InvalidInput
 from serving.gateway.http_messages import identifier, mapping
-from serving.gateway.messages import InferRequest, InferResponse, priority_of, timeout_of
+from serving.gateway.messages import InferRequest, InferResponse, check_values, priority_of, timeout_of
 from serving.tensors import Field
-
-SCALARS = (str, int, float, bool)
 
 
 def request_of(message: Mapping[str, Any], schema: Schema, version: str, timeout: float | None) -> InferRequest:
@@ -33,12 +30,7 @@ def request_of(message: Mapping[str, Any], schema: Schema, version: str, timeout
             inputs.append(_tensor(fields[name], value, schema))
         elif name not in ("id", "parameters"):
             parameters[name] = value
-    for name, value in parameters.items():
-        if not isinstance(value, SCALARS):
-            raise InvalidInput(
-                f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'; "
-                f"the inputs are {', '.join(fields)}"
-            )
+    check_values(parameters, f"; the inputs are {', '.join(fields)}")
     return InferRequest(
         schema.model,
         version,

@@ -13,6 +13,7 @@ from serving.gateway.messages import (
     InferRequest,
     InferResponse,
     check_reserved,
+    check_values,
     output_of,
     placement_of,
     priority_of,
@@ -47,6 +48,7 @@ def parse_infer(request: Any, remaining: float | None, regions: Regions) -> Infe
     parameters = plain_parameters(request.parameters)
     parameters.pop(EMPTY_FINAL, None)
     check_reserved(parameters)
+    check_values(parameters)
     return InferRequest(
         request.model_name,
         request.model_version,
@@ -101,13 +103,10 @@ def render_infer(response: InferResponse, regions: Regions) -> Any:
     message = pb.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
     for answered in response.outputs:
         tensor, placement = answered.tensor, answered.asked.placement
-        output = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
+        message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
         content = codec.to_raw(tensor)
         if placement:
             regions.write(placement, content)
-            output.parameters["shared_memory_region"].string_param = placement.region
-            output.parameters["shared_memory_byte_size"].int64_param = len(content)
-            output.parameters["shared_memory_offset"].int64_param = placement.offset
             content = b""
         message.raw_output_contents.append(content)
     return message

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from serving import model_config
-from serving.errors import InvalidInput, Unsupported, fault
+from serving.errors import InvalidInput, Unsupported, fault, shown
 from serving.gateway.http_messages import json_object, mapping
 from serving.gateway.http_v2 import read_body
 from serving.gateway.management import Management
@@ -145,7 +145,7 @@ def _add_shared_memory(router: APIRouter, management: Management, body_of: BodyO
         body = await body_of(request)
         key, numbers = body.get("key"), [body.get("offset", 0), body.get("byte_size")]
         if not isinstance(key, str) or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
-            raise InvalidInput(f"a region needs key (text), byte_size and offset (bytes), got {str(body)[:80]}")
+            raise InvalidInput(f"a region needs key (text), byte_size and offset (bytes), got {shown(body)}")
         regions.register(region, key, *numbers)
         return Response()
 

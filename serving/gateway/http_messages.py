@@ -8,12 +8,14 @@ from typing import Any
 import orjson
 
 from serving import codec
-from serving.errors import InvalidInput, fault
+from serving.errors import InvalidInput, fault, shown
 from serving.gateway.messages import (
     Answered,
     InferRequest,
     InferResponse,
     check_reserved,
+    check_values,
+    flag_of,
     output_of,
     placement_of,
     priority_of,
@@ -45,6 +47,7 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes, regions
     message = json_object(body[:length])
     parameters = mapping(message, "parameters")
     check_reserved(parameters)
+    check_values(parameters)
     inputs = []
     position = length
     for item in _items(message, "inputs"):
@@ -53,17 +56,18 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes, regions
         position += used
     if position != len(body):
         raise InvalidInput(f"unexpected additional input data for model '{model}': {len(body) - position} bytes")
-    asked = _items(message, "outputs") if message.get("outputs") else []
+    asked = _items(message, "outputs") if message.get("outputs") is not None else []
+    binary = flag_of(parameters, "binary_data_output", False)
     return InferRequest(
         model,
         version,
         inputs,
-        [output_of(_named(item), mapping(item, "parameters")) for item in asked],
+        [output_of(_named(item), mapping(item, "parameters"), binary=binary) for item in asked],
         id=identifier(message),
         timeout=header_timeout(headers),
         wait=timeout_of(parameters),
         priority=priority_of(parameters),
-        binary=parameters.get("binary_data_output") is True,
+        binary=binary,
     )
 
 
@@ -82,7 +86,9 @@ def _input(item: Mapping[str, Any], rest: memoryview, regions: Regions) -> tuple
     if size is None:
         return codec.from_json(name, datatype, shape, item.get("data")), 0
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(rest):
-        raise InvalidInput(f"input '{name}': binary_data_size {size!r} is more than the {len(rest)} left")
+        raise InvalidInput(
+            f"input '{name}': binary_data_size must be 0 to the {len(rest)} bytes that are left, got {shown(size)}"
+        )
     return codec.from_raw(name, datatype, shape, rest[:size]), size
 
 
@@ -112,9 +118,7 @@ def _output(answered: Answered, regions: Regions) -> tuple[dict[str, Any], list[
     blob = codec.to_raw(tensor)
     if asked.placement:
         regions.write(asked.placement, blob)
-        place = asked.placement
-        parameters = {"shared_memory_region": place.region, "shared_memory_byte_size": len(blob)}
-        return {**item, "parameters": {**parameters, "shared_memory_offset": place.offset}}, []
+        return item, []
     return {**item, "parameters": {"binary_data_size": len(blob)}}, [blob]
 
 
@@ -186,6 +190,6 @@ def _described(item: Mapping[str, Any]) -> tuple[str, str, list[int]]:
     name, datatype, shape = _named(item), item.get("datatype"), item.get("shape")
     if not isinstance(datatype, str) or not isinstance(shape, list):
         raise InvalidInput(
-            f"input '{name}': needs a datatype (text) and a shape (list), got {datatype!r} and {shape!r}"
+            f"input '{name}': needs a datatype (text) and a shape (list), got {shown(datatype)} and {shown(shape)}"
         )
     return name, datatype, shape

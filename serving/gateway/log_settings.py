@@ -6,10 +6,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from serving.errors import InvalidInput, Unsupported
+from serving.errors import InvalidInput, Unsupported, shown
 
 LOGGER = "serving"
 FORMATS = ("default", "ISO8601")
+# What the message of gRPC holds.
+MOST_VERBOSE = 2**32 - 1
 LEVELS = {"log_info": logging.INFO, "log_warning": logging.WARNING, "log_error": logging.ERROR}
 WANTED = {**dict.fromkeys(LEVELS, "true or false"), "log_verbose_level": "a whole number of at least 0",
           "log_format": " or ".join(FORMATS)}  # fmt: skip
@@ -20,7 +22,6 @@ class LogSettings:
 
     def __init__(self) -> None:
         logger = logging.getLogger(LOGGER)
-        self._level = logger.level
         self._settings: dict[str, Any] = {
             "log_file": "",
             **{name: logger.isEnabledFor(level) for name, level in LEVELS.items()},
@@ -35,13 +36,13 @@ class LogSettings:
 
     def update(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change settings, all of them or none; None leaves one as it is. Raises InvalidInput and Unsupported."""
-        if "log_file" in changes:
+        if changes.get("log_file") is not None:
             raise Unsupported("log file location can not be updated through network protocol")
         for name, value in changes.items():
-            if name not in WANTED:
-                raise InvalidInput(f"unknown log setting, got {name!r}; the settings are {', '.join(WANTED)}")
+            if name not in self._settings:
+                raise InvalidInput(f"unknown log setting, got {shown(name)}; the settings are {', '.join(WANTED)}")
             if value is not None and not _fits(name, value):
-                raise InvalidInput(f"{name}: wrong value, got {value!r}; give {WANTED[name]}")
+                raise InvalidInput(f"{name}: wrong value, got {shown(value)}; give {WANTED[name]}")
         self._settings |= {name: value for name, value in changes.items() if value is not None}
         self._apply()
         return self.settings()
@@ -49,8 +50,8 @@ class LogSettings:
     def _apply(self) -> None:
         found = self._settings
         # Low enough for what is wanted; what is not wanted in between, the filter takes out.
-        lowest = logging.DEBUG if found["log_verbose_level"] else logging.INFO if found["log_info"] else self._level
-        logging.getLogger(LOGGER).setLevel(lowest)
+        wanted = min((level for name, level in LEVELS.items() if found[name]), default=logging.CRITICAL)
+        logging.getLogger(LOGGER).setLevel(logging.DEBUG if found["log_verbose_level"] else wanted)
         for handler in logging.getLogger().handlers:
             handler.addFilter(self._passes)
             plain = self._formatters.setdefault(handler, handler.formatter)
@@ -69,4 +70,4 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "log_format":
         return value in FORMATS
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_VERBOSE

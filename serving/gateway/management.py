@@ -10,7 +10,7 @@ from typing import Any
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving.errors import InvalidInput, NotReady
+from serving.errors import InvalidInput, NotReady, shown
 from serving.gateway.v2 import Inference
 from serving.overrides import PREFIX, Override
 from serving.repository import Repository
@@ -94,9 +94,11 @@ def override_of(parameters: Mapping[str, Any]) -> Override:
         if name.startswith(PREFIX):
             files[name.removeprefix(PREFIX)] = _content(name, value)
         elif name != "config":
-            raise InvalidInput(f"unrecognized load parameter, got {name!r}; the parameters are config and {PREFIX}PATH")
+            raise InvalidInput(
+                f"unrecognized load parameter, got {shown(name)}; the parameters are config and {PREFIX}PATH"
+            )
     if not isinstance(config, str):
-        raise InvalidInput(f"parameter 'config' must be the model configuration as JSON text, got {config!r:.80}")
+        raise InvalidInput(f"parameter 'config' must be the model configuration as JSON text, got {shown(config)}")
     return Override(config, files)
 
 
@@ -106,4 +108,4 @@ def _content(name: str, value: Any) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error):
-        raise InvalidInput(f"parameter '{name}' must be the file in base64, got {value!r:.40}") from None
+        raise InvalidInput(f"parameter '{name}' must be the file in base64, got {shown(value)}") from None

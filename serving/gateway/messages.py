@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.codec import Tensor
-from serving.errors import InvalidInput
+from serving.errors import InvalidInput, shown
 
 MICROSECONDS = 1e-6
 RESERVED = "triton_"
+SCALARS = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     if value is None or value == 0:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"parameter 'timeout' must be a positive number of microseconds, got {value!r}")
+        raise InvalidInput(f"parameter 'timeout' must be a positive number of microseconds, got {shown(value)}")
     return value * MICROSECONDS
 
 
@@ -87,7 +88,7 @@ def priority_of(parameters: Mapping[str, Any]) -> int:
     """The ``priority`` parameter: 1 is the most urgent, 0 the model's default. Raises InvalidInput."""
     value = parameters.get("priority", 0)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidInput(f"parameter 'priority' must be a non-negative integer, got {value!r}")
+        raise InvalidInput(f"parameter 'priority' must be a non-negative integer, got {shown(value)}")
     return value
 
 
@@ -98,15 +99,38 @@ def check_reserved(parameters: Mapping[str, Any]) -> None:
             raise InvalidInput(f"parameter keys starting with 'triton_' are reserved for Triton usage, got '{name}'")
 
 
+def check_values(parameters: Mapping[str, Any], hint: str = "") -> None:
+    """Raise InvalidInput for a parameter of a request whose value is no single one; ``hint`` is added to the text."""
+    for name, value in parameters.items():
+        if not isinstance(value, SCALARS):
+            raise InvalidInput(
+                f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string', "
+                f"got {shown(value)}{hint}"
+            )
+
+
+def flag_of(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+    """A parameter that is true or false. Raises InvalidInput."""
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"parameter '{name}' must be true or false, got {shown(value)}")
+    return value
+
+
 def output_of(name: str, parameters: Mapping[str, Any], *, binary: bool = False) -> Output:
-    """A requested output by its parameters. Raises InvalidInput."""
+    """A requested output by its parameters; ``binary`` is for the ones that do not say. Raises InvalidInput.
+
+    Classes are texts for people: they are binary only where the output itself says so, as in Triton.
+    """
     classes = parameters.get("classification", 0)
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
-        raise InvalidInput(f"output '{name}': classification must be a number of classes, got {classes!r}")
+        raise InvalidInput(f"output '{name}': classification must be a number of classes, got {shown(classes)}")
+    asked = flag_of(parameters, "binary_data", binary and not classes)
     placement = placement_of(name, parameters)
-    if classes and placement:
-        raise InvalidInput(f"shared memory can't be used for classification output '{name}'")
-    return Output(name, classes, placement, parameters.get("binary_data", binary) is True)
+    if placement and (classes or parameters.get("binary_data")):
+        other = "classification" if classes else "binary_data"
+        raise InvalidInput(f"Output can't set both 'shared_memory_region' and '{other}', got both for '{name}'")
+    return Output(name, classes, placement, asked)
 
 
 def placement_of(name: str, parameters: Mapping[str, Any]) -> Placement | None:
@@ -119,7 +143,7 @@ def placement_of(name: str, parameters: Mapping[str, Any]) -> Placement | None:
     if not isinstance(region, str) or not numbers:
         raise InvalidInput(
             f"'{name}': a shared memory tensor needs shared_memory_region (text) and shared_memory_byte_size, and may "
-            f"have shared_memory_offset (bytes), got {region!r}, {size!r} and {offset!r}"
+            f"have shared_memory_offset (bytes), got {shown(region)}, {shown(size)} and {shown(offset)}"
         )
     assert isinstance(size, int)
     return Placement(region, size, offset)

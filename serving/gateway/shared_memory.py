@@ -31,10 +31,10 @@ class Region:
 
 
 class Regions:
-    """The regions that clients registered. Used from the event loop only."""
+    """The regions that clients registered; an input has at most ``largest`` bytes. Used from the event loop only."""
 
-    def __init__(self, *, allowed: bool, root: Path = ROOT) -> None:
-        self._allowed, self._root = allowed, root
+    def __init__(self, *, allowed: bool, largest: int, root: Path = ROOT) -> None:
+        self._allowed, self._largest, self._root = allowed, largest, root
         self._regions: dict[str, Region] = {}
 
     def register(self, name: str, key: str, offset: int, size: int) -> None:
@@ -82,7 +82,12 @@ class Regions:
 
     def read(self, placement: Placement) -> bytes:
         """The bytes of an input. Raises InvalidInput for a place outside the region, NotFound for an unknown one."""
-        region = self._region(placement)
+        region = self.check(placement)
+        if placement.size > self._largest:
+            raise InvalidInput(
+                f"shared memory region '{region.name}': the tensor has {placement.size} bytes, the limit is "
+                f"{self._largest}; send fewer rows at once"
+            )
         data = os.pread(region.descriptor, placement.size, region.offset + placement.offset)
         if len(data) != placement.size:
             raise InvalidInput(f"shared memory region '{region.name}' was made smaller after it was registered")
@@ -90,7 +95,7 @@ class Regions:
 
     def write(self, placement: Placement, data: bytes) -> None:
         """Leave the bytes of an output. Raises InvalidInput where they do not fit."""
-        region = self._region(placement)
+        region = self.check(placement)
         if len(data) > placement.size:
             raise InvalidInput(
                 f"shared memory region '{region.name}': the output has {len(data)} bytes, "
@@ -98,9 +103,15 @@ class Regions:
             )
         if os.fstat(region.descriptor).st_size < region.offset + placement.offset + len(data):
             raise InvalidInput(f"shared memory region '{region.name}' was made smaller after it was registered")
-        os.pwrite(region.descriptor, data, region.offset + placement.offset)
+        try:
+            written = os.pwrite(region.descriptor, data, region.offset + placement.offset)
+        except OSError as error:  # memory that the client reserved need not be there
+            raise InvalidInput(f"shared memory region '{region.name}' cannot be written: {error.strerror}") from None
+        if written != len(data):
+            raise InvalidInput(f"shared memory region '{region.name}' has no room for {len(data)} bytes")
 
-    def _region(self, placement: Placement) -> Region:
+    def check(self, placement: Placement) -> Region:
+        """The region of a place that lies in it. Raises NotFound and InvalidInput."""
         region = self._regions.get(placement.region)
         if region is None:
             raise NotFound(f"Unable to find shared memory region: '{placement.region}'")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 import orjson
 
 from serving.call import Call
-from serving.errors import InvalidInput, Unsupported
+from serving.errors import InvalidInput, Unsupported, shown
+
+log = logging.getLogger(__name__)
 
 LEVELS = ("OFF", "TIMESTAMPS")
 DEFAULTS: Mapping[str, Any] = {
@@ -25,14 +29,16 @@ LEAST = {"trace_rate": 1, "trace_count": -1, "log_frequency": 0}
 
 
 class Tracing:
-    """Settings for all models and for each, and the file that traces are appended to. For the event loop only."""
+    """Settings for all models and for each, and the file that traces are written to. For the event loop only."""
 
     def __init__(self, file: str = "") -> None:
         self._file = file
         self._shared = dict(DEFAULTS)
         self._own: dict[str, dict[str, Any]] = {}
         self._requests: Counter[str] = Counter()
+        self._on = False
         self._written = 0
+        self._begun: set[Path] = set()
 
     def settings(self, model: str = "") -> dict[str, Any]:
         """The settings of a model, or those of the models that have none of their own."""
@@ -53,14 +59,18 @@ class Tracing:
                 target.pop(name, None)
             else:
                 target[name] = DEFAULTS[name]
+        self._on = any(found.get("trace_level") == ["TIMESTAMPS"] for found in (self._shared, *self._own.values()))
         return self.settings(model)
 
     def request(self, model: str, version: int, identifier: str, begun: int, done: int, call: Call) -> None:
-        """Trace a finished request if it is its turn; times in nanoseconds of the monotonic clock."""
-        if self._own.get(model, self._shared).get("trace_level", self._shared["trace_level"]) == ["OFF"]:
+        """Trace a finished request if it is its turn; times in nanoseconds of the monotonic clock.
+
+        Where that cannot be written, tracing ends; the request is answered all the same.
+        """
+        if not self._on:
             return
         settings = self.settings(model)
-        if settings["trace_count"] == "0":
+        if settings["trace_level"] == ["OFF"] or settings["trace_count"] == "0":
             return
         self._requests[model] += 1
         if self._requests[model] % int(settings["trace_rate"]):
@@ -72,40 +82,50 @@ class Tracing:
         about = {"id": number, "model_name": model, "model_version": version}
         events: list[dict[str, Any]] = [{**about, "request_id": identifier} if identifier else about]
         events += [{"id": number, "timestamps": [{"name": n, "ns": at}]} for n, at in _timestamps(begun, done, call)]
-        self._append(events, int(settings["log_frequency"]))
+        try:
+            self._append(events, int(settings["log_frequency"]))
+        except OSError as error:
+            log.error("traces cannot be written: %s; trace_level is OFF now", error)
+            self._shared["trace_level"] = ["OFF"]
+            for own in self._own.values():
+                own.pop("trace_level", None)
+            self._on = False
 
     def _append(self, events: Sequence[Mapping[str, Any]], frequency: int) -> None:
-        """Add to a JSON array that is whole after every request; with a frequency, a new file every so many."""
+        """Add to a JSON array that is whole after every request; with a frequency, a new file every so many.
+
+        A file that another process has left is written anew, as Triton does.
+        """
         path = Path(f"{self._file}.{self._written // frequency}" if frequency else self._file)
-        self._written += 1
         content = b",".join(map(orjson.dumps, events)) + b"]"
-        with path.open("r+b" if path.exists() and path.stat().st_size else "wb") as file:
-            if file.seek(0, 2):
-                file.seek(-1, 2)
-                file.write(b"," + content)
-            else:
-                file.write(b"[" + content)
+        kept = path in self._begun and path.exists() and path.stat().st_size > 0
+        with path.open("r+b" if kept else "wb") as file:
+            if kept:
+                file.seek(-1, os.SEEK_END)
+            file.write((b"," if kept else b"[") + content)
+        self._begun.add(path)
+        self._written += 1
 
 
 def _checked(name: str, value: Any) -> Any:
     if name not in DEFAULTS:
-        raise InvalidInput(f"unknown trace setting, got {name!r}; the settings are {', '.join(DEFAULTS)}")
+        raise InvalidInput(f"unknown trace setting, got {shown(name)}; the settings are {', '.join(DEFAULTS)}")
     if name == "trace_level":
         if not isinstance(value, list) or not value or not all(isinstance(level, str) for level in value):
-            raise InvalidInput(f"trace_level: must be a list of {' or '.join(LEVELS)}, got {value!r}")
+            raise InvalidInput(f"trace_level: must be a list of {' or '.join(LEVELS)}, got {shown(value)}")
         if value not in (["OFF"], ["TIMESTAMPS"]):
-            raise Unsupported(f"trace_level: {', '.join(value)!r} is not offered; give one of {', '.join(LEVELS)}")
+            raise Unsupported(f"trace_level: {shown(value)} is not offered; give one of {', '.join(LEVELS)}")
         return value
     if name == "trace_mode":
         if value != "triton":
-            raise Unsupported(f"trace_mode: {value!r} is not offered; the only one is 'triton'")
+            raise Unsupported(f"trace_mode: {shown(value)} is not offered; the only one is 'triton'")
         return value
     try:
         number = int(str(value))
-    except ValueError:
-        raise InvalidInput(f"Unable to parse '{name}', got: {value}; give a whole number as text") from None
+    except (ValueError, RecursionError):
+        raise InvalidInput(f"Unable to parse '{name}', got: {shown(value)}; give a whole number as text") from None
     if not LEAST[name] <= number < 2**31:
-        raise InvalidInput(f"Unable to parse '{name}'. Expecting value >= {LEAST[name]}, got: {value}")
+        raise InvalidInput(f"Unable to parse '{name}'. Expecting value >= {LEAST[name]}, got: {shown(value)}")
     return str(number)
 
 

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 from serving.call import Call
+from serving.columns import Schema
 from serving.engine import Engine
 from serving.errors import InvalidInput, NotReady
-from serving.gateway.classification import classified
+from serving.gateway import classification
 from serving.gateway.log_settings import LogSettings
 from serving.gateway.messages import Answered, InferRequest, InferResponse, Output
 from serving.gateway.shared_memory import Regions
@@ -20,7 +21,7 @@ from serving.gateway.tracing import Tracing
 from serving.metrics import Metrics
 from serving.repository import Repository
 from serving.settings import Settings
-from serving.tensors import Row
+from serving.tensors import Field, Row
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Inference:
 
     def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
         self.repository, self._metrics, self._timeout = repository, metrics, settings.timeout
-        self.regions = Regions(allowed=settings.allow_shared_memory)
+        self.regions = Regions(allowed=settings.allow_shared_memory, largest=settings.max_body)
         self.tracing = Tracing(settings.trace_file)
         self.logging = LogSettings()
         self.stopping = False
@@ -82,18 +83,31 @@ class Inference:
         with self.repository.lease(request.model, request.version) as engine:
             schema = engine.schema
             rows = schema.rows(request.inputs if request.raw is None else [schema.raw(request.raw)])
-            fields = schema.wanted([output.name for output in request.outputs])
+            wanted = self._wanted(request, schema)
             call = Call(self._limit(request.timeout), request.wait, request.priority)
             answers = await self._answer(engine, rows, call, protocol, request.id)
-        asked = {output.name: output for output in request.outputs}
+        complete = _all(answers)
         outputs = []
-        for field in fields:
-            output = asked.get(field.name) or Output(field.name, binary=request.binary)
-            tensor = schema.gathered(field, _all(answers))
+        for field, output in wanted:
+            tensor = schema.gathered(field, complete)
             if output.classes:
-                tensor = classified(tensor, field, schema, output.classes)
+                tensor = classification.classified(tensor, field, schema, output.classes)
             outputs.append(Answered(tensor, output))
         return InferResponse(request.model, str(engine.bundle.manifest.version), request.id, outputs)
+
+    def _wanted(self, request: InferRequest, schema: Schema) -> list[tuple[Field, Output]]:
+        """The outputs to give, each once. Raises InvalidInput for a wrong one, before anything is run."""
+        asked = {output.name: output for output in request.outputs}
+        wanted = [
+            (field, asked.get(field.name) or Output(field.name, binary=request.binary))
+            for field in schema.wanted(list(asked))
+        ]
+        for field, output in wanted:
+            if output.classes:
+                classification.check(field, schema)
+            if output.placement:
+                self.regions.check(output.placement)
+        return wanted
 
     async def predict(
         self, name: str, model_version: str, rows: Sequence[Row], timeout: float | None, protocol: str

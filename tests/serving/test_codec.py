@@ -111,6 +111,12 @@ def test_json_data_may_be_flat_or_nested(data: list[Any]) -> None:
     assert from_json("x", "INT32", [2, 3], data).array.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_json_data_may_be_nested_as_deep_as_the_parser_takes() -> None:
+    data = orjson.loads(b"[" * 1000 + b"1, 2" + b"]" * 1000)
+    assert from_json("x", "INT64", [2], data).array.tolist() == [1, 2]
+    assert from_json("x", "INT64", [4], [1, [[2], 3], [], 4]).array.tolist() == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("datatype", "data"),
     [

@@ -88,7 +88,7 @@ def test_typed_contents_of_every_datatype_are_read(datatype: str) -> None:
     item = message.inputs.add(name="x", datatype=datatype, shape=[2])
     values: list[Any] = {"BYTES": [b"a", b"b"], "BOOL": [True, False]}.get(datatype, [1, 0])
     getattr(item.contents, CONTENTS[datatype]).extend(values)
-    (tensor,) = parse_infer(message, None, Regions(allowed=False)).inputs
+    (tensor,) = parse_infer(message, None, Regions(allowed=False, largest=0)).inputs
     assert tensor.array.dtype == NUMPY_TYPES[datatype]
     assert tensor.array.tolist() == values
 
@@ -114,7 +114,7 @@ def test_deadline_of_the_call_and_time_in_the_queue_are_told_apart() -> None:
     message = request()
     message.parameters["timeout"].int64_param = 2_000_000
     message.parameters["priority"].uint64_param = 3
-    parsed = parse_infer(message, 3.0, Regions(allowed=False))
+    parsed = parse_infer(message, 3.0, Regions(allowed=False, largest=0))
     assert (parsed.timeout, parsed.wait, parsed.priority) == (3.0, 2.0, 3)
 
 

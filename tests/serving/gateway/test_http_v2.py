@@ -324,6 +324,39 @@ def test_whatever_the_json_it_is_answered_or_refused_but_never_an_internal_error
     holds()
 
 
+DEEP = b"[" * 1000 + b"]" * 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PREDICT, b'{"instances": %b}'),
+        (PREDICT, b'{"instances": [{"text": %b}]}'),
+        (PREDICT, b'{"instances": [{"text": "a"}], "more": %b}'),
+        (INFER, b'{"inputs": {"a": %b}}'),
+        (INFER, b'{"inputs": [], "id": %b}'),
+        (INFER, b'{"inputs": [], "parameters": %b}'),
+        (INFER, b'{"inputs": [], "parameters": {"priority": %b}}'),
+        (INFER, b'{"inputs": [{"name": "text", "datatype": "BYTES", "shape": %b, "data": ["a"]}]}'),
+        (INFER, b'{"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": %b}]}'),
+        (INFER, b'{"inputs": [], "outputs": [{"name": "label", "parameters": {"classification": %b}}]}'),
+        ("/v2/models/intent/generate", b'{"text": %b}'),
+        ("/v2/models/intent/generate", b'{"text": "a", "parameters": {"priority": %b}}'),
+        ("/v2/trace/setting", b'{"trace_rate": %b}'),
+        ("/v2/logging", b'{"log_info": %b}'),
+        ("/v2/repository/index", b'{"ready": %b}'),
+        ("/v2/repository/models/intent/load", b'{"parameters": {"config": %b}}'),
+        ("/v2/systemsharedmemory/region/x/register", b'{"key": %b}'),
+    ],
+)
+def test_value_that_is_nested_very_deep_is_refused_and_is_no_internal_error(
+    client: TestClient, path: str, body: bytes
+) -> None:
+    response = client.post(path, content=body % DEEP)
+    assert response.status_code == 400, response.text
+    assert len(response.json()["error"]) < 500
+
+
 def test_other_methods_on_the_hot_routes_are_told_which_is_right(client: TestClient) -> None:
     for path in (PREDICT, INFER):
         response = client.get(path)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from serving.codec import Tensor
-from serving.errors import InvalidInput
-from serving.gateway.messages import InferRequest, InferResponse, Output, timeout_of
+from serving.errors import InvalidInput, NotFound
+from serving.gateway.messages import InferRequest, InferResponse, Output, Placement
 from serving.gateway.v2 import Inference
 from tests.serving.bundles import LABELS
 
@@ -85,12 +85,23 @@ def test_latency_of_requests_is_observed_by_protocol(inference: Inference, sampl
     assert sample("downstream_request_seconds_count", model="intent", protocol="test") == 1
 
 
-@pytest.mark.parametrize(("value", "seconds"), [(None, None), (0, None), (1, 1e-6), (2_500_000, 2.5)])
-def test_timeout_is_in_microseconds(value: int | None, seconds: float | None) -> None:
-    assert timeout_of({} if value is None else {"timeout": value}) == seconds
+def test_output_that_is_asked_for_twice_comes_once_as_it_was_asked_last(inference: Inference) -> None:
+    response = infer(inference, column("text", ["a"]), outputs=(Output("logits"), Output("logits", classes=1)))
+    (answered,) = response.outputs
+    assert answered.tensor.datatype == "BYTES"
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "1000", True])
-def test_timeout_that_is_no_positive_integer_is_refused(value: object) -> None:
-    with pytest.raises(InvalidInput, match="'timeout'"):
-        timeout_of({"timeout": value})
+@pytest.mark.parametrize(
+    ("output", "error"),
+    [
+        (Output("absent"), InvalidInput),
+        (Output("label", classes=1), InvalidInput),
+        (Output("logits", placement=Placement("absent", 12)), NotFound),
+    ],
+)
+def test_output_that_cannot_be_given_is_refused_before_anything_is_run(
+    inference: Inference, output: Output, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=r"absent|label"):
+        infer(inference, column("text", ["a"]), outputs=(Output("score"), output))
+    assert inference.repository.get("intent").statistics.snapshot()["execution_count"] == 0

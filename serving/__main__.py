@@ -116,6 +116,7 @@ async def serve(folder: Path, settings: Settings) -> int:
     log.info("stopping: not ready, draining")
     await asyncio.sleep(settings.drain_delay)
     http.should_exit = True
+    inference.closing.set()
     await asyncio.gather(serving, rpc.stop(settings.drain_timeout), loading)
     await asyncio.to_thread(repository.close)
     log.info("stopped")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -36,13 +37,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return pb.HealthCheckResponse(status=status)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        last = None
-        while True:
+        last, closing = None, self._inference.closing
+        while not closing.is_set():
             status = self._status(request.service)
             if status != last:
                 last = status
                 yield pb.HealthCheckResponse(status=status)
-            await asyncio.sleep(PERIOD)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(closing.wait(), PERIOD)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 
     def _status(self, service: str) -> int:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -38,7 +40,8 @@ OPTIONS = [
     ("grpc.so_reuseport", 0),
 ]
 
-LONGEST_DETAILS = 1000
+# Bytes of a text in UTF-8.
+LONGEST_DETAILS = 2000
 # Requests of one stream that are worked on at once; further ones are read when an answer was sent.
 IN_FLIGHT = 64
 FINAL = "triton_final_response"
@@ -52,8 +55,8 @@ def told(error: BaseException) -> tuple[grpc.StatusCode, str]:
     """Code and text of an error; one that nobody expected is logged and told by its id only."""
     for kind, code in CODES.items():
         if isinstance(error, kind):
-            # Longer texts do not fit the trailers, and the client would see another code.
-            return code, str(error)[:LONGEST_DETAILS]
+            # Longer texts do not fit the trailers, where a byte may take three, and the client sees another code.
+            return code, str(error).encode(errors="replace")[:LONGEST_DETAILS].decode(errors="ignore")
     return grpc.StatusCode.INTERNAL, unexpected(error)
 
 
@@ -70,6 +73,45 @@ def _answered(method: Method) -> Method:
     return wrapped
 
 
+async def _in_order(
+    requests: AsyncIterator[Any], answer: Callable[[Any], Coroutine[Any, Any, Any]], closing: asyncio.Event
+) -> AsyncGenerator[tuple[Any, asyncio.Task[Any]], None]:
+    """Each request with the task that answers it, in order, a few at once; no task outlives the generator.
+
+    Raises what the requests raise, after those before, and NotReady where they were cut off by ``closing``.
+    """
+    begun: asyncio.Queue[tuple[Any, asyncio.Task[Any]] | None] = asyncio.Queue()
+    room = asyncio.Semaphore(IN_FLIGHT)
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def read() -> None:
+        try:
+            async for request in requests:
+                await room.acquire()
+                task = asyncio.create_task(answer(request))
+                tasks.add(task)
+                begun.put_nowait((request, task))
+        finally:
+            begun.put_nowait(None)
+
+    reading = asyncio.create_task(read())
+    ending = asyncio.create_task(closing.wait())
+    ending.add_done_callback(lambda _: reading.cancel())
+    try:
+        while (item := await begun.get()) is not None:
+            yield item
+            tasks.remove(item[1])
+            room.release()
+        await asyncio.wait([reading])
+        if reading.cancelled():
+            raise errors.NotReady("the server is stopping")
+        reading.result()
+    finally:
+        for task in (reading, ending, *tasks):
+            task.cancel()
+        await asyncio.gather(reading, ending, *tasks, return_exceptions=True)
+
+
 class Servicer(ManagementMethods, service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """All methods; those of ManagementMethods and ModelInfer answer errors as status codes."""
 
@@ -79,35 +121,28 @@ class Servicer(ManagementMethods, service_pb2_grpc.GRPCInferenceServiceServicer)
     async def ModelStreamInfer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """Answers in the order of the requests; an error is a message like any other, and the stream goes on."""
         ends_with_error = STATUS_ERRORS in [(key, value) for key, value in context.invocation_metadata() or ()]
-        waiting: asyncio.Queue[tuple[str, asyncio.Task[Any]] | None] = asyncio.Queue(IN_FLIGHT)
-
-        async def read() -> None:
-            async for request in requests:
-                await waiting.put((request.id, asyncio.create_task(self._infer(request, context.time_remaining()))))
-            await waiting.put(None)
-
-        reading = asyncio.create_task(read())
-        try:
-            while (item := await waiting.get()) is not None:
-                identifier, answering = item
-                try:
-                    message = await answering
-                except Exception as error:
-                    code, text = told(error)
-                    if ends_with_error:
-                        await context.abort(code, text)
-                    yield pb.ModelStreamInferResponse(
-                        error_message=text, infer_response=pb.ModelInferResponse(id=identifier)
-                    )
-                    continue
-                message.parameters[FINAL].bool_param = True
-                yield pb.ModelStreamInferResponse(infer_response=message)
-        finally:
-            reading.cancel()
-            while not waiting.empty():
-                left = waiting.get_nowait()
-                if left:
-                    left[1].cancel()
+        closing = self.management.inference.closing
+        answered = _in_order(requests, lambda request: self._infer(request, context.time_remaining()), closing)
+        async with aclosing(answered):
+            try:
+                async for request, answering in answered:
+                    try:
+                        message = await answering
+                    except Exception as error:
+                        code, text = told(error)
+                        if ends_with_error:
+                            await context.abort(code, text)
+                        message = pb.ModelInferResponse(id=request.id)
+                        yield pb.ModelStreamInferResponse(error_message=text, infer_response=message)
+                    else:
+                        message.parameters[FINAL].bool_param = True
+                        yield pb.ModelStreamInferResponse(infer_response=message)
+            except errors.NotReady as error:
+                await context.abort(*told(error))
+            except DecodeError as error:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, f"a request of the stream cannot be read: {error}"
+                )
 
     async def _infer(self, request: Any, remaining: float | None) -> Any:
         inference = self.management.inference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -49,6 +50,8 @@ class Inference:
         self.tracing = Tracing(settings.trace_file)
         self.logging = LogSettings()
         self.stopping = False
+        # Set when the ports close: what stays open as long as its client likes ends then.
+        self.closing = asyncio.Event()
 
     def ready(self) -> bool:
         """Whether the server answers: loaded, complete, and not about to stop."""

@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from serving.cost import CostModel
 from serving.gateway.grpc_messages import CONTENTS, parse_infer
-from serving.gateway.grpc_v2 import build_server
-from serving.gateway.management import Management
 from serving.gateway.shared_memory import Regions
 from serving.gateway.v2 import Inference
 from serving.repository import Repository
 from serving.tensors import NUMPY_TYPES
 from tests.serving.bundles import LABELS, write_bundle
+from tests.serving.gateway.rpc import over_grpc, refused, request
 from tests.serving.held_backend import HeldBackend
 from tests.serving.turns import until
-
-Script = Callable[[Any], Awaitable[Any]]
-
-
-def over_grpc(inference: Inference, script: Script) -> Any:
-    """Run ``script(stub)`` against a server on a free port in this process."""
-
-    async def played() -> Any:
-        server = build_server(Management(inference, explicit=True), 2**26)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                return await script(GRPCInferenceServiceStub(channel))
-        finally:
-            await server.stop(0)
-
-    return asyncio.run(played())
-
-
-def refused(inference: Inference, script: Script) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        over_grpc(inference, script)
-    return caught.value.code(), str(caught.value.details())
-
-
-def request(text: str = "hello", model: str = "intent") -> pb.ModelInferRequest:
-    message = pb.ModelInferRequest(model_name=model)
-    item = message.inputs.add(name="text", datatype="BYTES", shape=[1, 1])
-    item.contents.bytes_contents.append(text.encode())
-    return message
 
 
 def test_typed_contents_are_answered_with_raw_outputs(inference: Inference) -> None:
@@ -216,8 +182,9 @@ def test_unknown_model_is_not_ready_so_that_clients_can_wait_for_it(inference: I
     assert response.ready is False
 
 
-def test_long_names_in_errors_do_not_hide_the_code(loaded: Repository, inference: Inference) -> None:
-    code, details = refused(inference, lambda stub: stub.ModelInfer(request(model="m" * 20_000)))
+@pytest.mark.parametrize("letter", ["m", "漢", "👩", "\n"])
+def test_long_names_in_errors_do_not_hide_the_code(inference: Inference, letter: str) -> None:
+    code, details = refused(inference, lambda stub: stub.ModelInfer(request(model=letter * 20_000)))
     assert code == grpc.StatusCode.NOT_FOUND
     assert "unknown model" in details
 

@@ -30,7 +30,7 @@ def over_http(data: bytes) -> InferRequest:
     """Two bytes of a JSON length, 0xFFFF for none, then the body."""
     (length,) = LENGTH.unpack(data[:2].ljust(2, b"\0"))
     headers = {} if length == 0xFFFF else {http_messages.JSON_LENGTH: str(length).encode()}
-    return http_messages.parse_infer("m", "", headers, data[2:], Regions(allowed=False))
+    return http_messages.parse_infer("m", "", headers, data[2:], Regions(allowed=False, largest=LIMIT))
 
 
 def compressed(data: bytes) -> InferRequest:
@@ -46,7 +46,7 @@ def over_grpc(data: bytes) -> InferRequest:
         message.ParseFromString(data)
     except Exception as error:  # gRPC itself refuses what is no message
         raise InvalidInput(str(error)) from None
-    return grpc_messages.parse_infer(message, None, Regions(allowed=False))
+    return grpc_messages.parse_infer(message, None, Regions(allowed=False, largest=LIMIT))
 
 
 def raw_tensor(data: bytes) -> InferRequest:

@@ -235,7 +235,8 @@ class Repository:
 
     def config(self, name: str, version: str = "") -> ModelConfig:
         """The configuration of a model as it is served, complete. Raises as ``get``."""
-        return model_config.completed(self._configs[name], self.get(name, version).schema)
+        schema = self.get(name, version).schema
+        return model_config.completed(self._configs[name], schema)
 
     def get(self, name: str, version: str = "") -> Engine:
         """The engine of a model; without a version, the latest. Raises NotFound, or NotReady with the reason."""

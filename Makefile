@@ -2,9 +2,11 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+TRITON := .venv-triton
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: demo test test-full check bench clean help
+.PHONY: demo test test-full fuzz check bench clean help
+SECONDS ?= 600
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -16,14 +18,24 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	$(PIP) install --progress-bar off -q -c constraints.txt -e '.[$*]'
 	@touch $@
 
+# A real Triton server to compare with, in an environment of its own; where it cannot be had, one line says why.
+$(TRITON)/.installed: constraints-triton.txt tests/triton/install.py | $(VENV)/.installed-dev
+	@$(BIN)/python tests/triton/install.py $(TRITON)
+
+$(TRITON)/.perf_analyzer: $(TRITON)/.installed
+	@$(BIN)/python tests/triton/install.py $(TRITON) --perf-analyzer
+
 demo: $(VENV)/.installed-demo          ## fine-tune, export, serve, ask and load-test on generated tickets; ONCE=1 ends
 	$(BIN)/downstream demo $(if $(ONCE),--once)
 
-test: $(VENV)/.installed-dev           ## all tests that fit in a few minutes
+test: $(VENV)/.installed-dev $(TRITON)/.installed           ## all tests that fit in a few minutes
 	$(BIN)/python -m pytest -m "not full"
 
-test-full: $(VENV)/.installed-dev      ## every test
+test-full: $(VENV)/.installed-dev $(TRITON)/.perf_analyzer      ## every test
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.installed-dev $(VENV)/.installed-fuzz       ## the binary decoder on random bytes, for SECONDS (600)
+	$(BIN)/python -m tests.fuzz -max_total_time=$(SECONDS) -print_final_stats=1
 
 check: $(VENV)/.installed-dev          ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -37,4 +49,4 @@ model_repository/tickets/config.pbtxt: | $(VENV)/.installed-demo
 	$(BIN)/downstream demo --once
 
 clean:                      ## remove everything that was installed or built
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRITON) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

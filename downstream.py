@@ -14,6 +14,11 @@ from types import FrameType
 STAGES = {
     "finetune": ("finetune.__main__", "finetune", "a recipe and its data -> a checkpoint"),
     "export": ("export.__main__", "export", "a checkpoint -> a verified bundle in model_repository/"),
+    "triton-validate": (
+        "export.triton_validation",
+        "export",
+        "a graph model for Triton -> its faults, without a server",
+    ),
     "serve": ("serving.__main__", "serve", "a model repository -> REST and gRPC"),
     "predict": ("serving.predict", "serve", "rows of a file -> predictions, offline"),
     "triton-backend": ("serving.triton_install", "serve", "the same repository -> NVIDIA Triton, by our backend"),
@@ -42,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one stage; its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(HELP.format(stages="\n".join(f"  {word:14} {text}" for word, (_, _, text) in STAGES.items())))
+        print(HELP.format(stages="\n".join(f"  {word:15} {text}" for word, (_, _, text) in STAGES.items())))
         return 0 if words else 2
     if words[0] == "--version":
         print(version("downstream"))

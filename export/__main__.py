@@ -7,6 +7,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import transformers
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from export import bundle_writer, golden, onnx_graph, quantize, report
+from export import bundle_writer, golden, onnx_graph, quantize, report, triton_graph
 from export.sweep import Swept, sweep
 from export.verification import Candidate, measure, run_singly
 from finetune.checkpoint import MODEL, Checkpoint, open_checkpoint
@@ -55,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
   downstream export runs/tickets --to onnx --precision int8
   downstream export runs/tickets --precision fp32 --name tickets-fp32
   downstream export runs/tickets --tolerance 0.5 --repository /srv/models
+  downstream export runs/tickets --triton-graph --triton-instances 4
+  downstream export runs/tickets --precision fp32 --triton-graph --triton-accelerator tensorrt
 
 Every version proves itself: the graph is compared with PyTorch over shapes and over the validation split, by the
 backend that will serve it. The report is CHECKPOINT/export/report.html, also when a gate fails.
@@ -74,6 +77,7 @@ exit codes: 0 written, 2 wrong input, 3 a gate failed and nothing was written to
         "--rows", type=positive, default=5000, help="validation rows to verify on, at most (default 5000)"
     )
     command.add_argument("--max-batch-size", type=positive, default=32, help="rows of one request (default 32)")
+    triton_graph.add_arguments(command, positive)
     return command
 
 
@@ -93,8 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         bundle_writer.check_name(name)
         bundle_writer.check_repository(args.repository)
-        checkpoint = open_checkpoint(args.checkpoint)
-        final = export(checkpoint, name, args)
+        bundle_writer.check_place(args.repository / name)
+        target = triton_graph.target(args)
+        if target:
+            triton_graph.check_place(args.repository / (name + triton_graph.SUFFIX))
+        written = export(open_checkpoint(args.checkpoint), name, target, args)
     except GateFailed as error:
         print(f"downstream export: {error}\nnothing was written to {args.repository}; "
               f"report: {args.checkpoint / 'export' / 'report.html'}", file=sys.stderr)  # fmt: skip
@@ -102,13 +109,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DownstreamError, OSError) as error:
         print(f"downstream export: {error}", file=sys.stderr)
         return FAULTY
-    print(f"bundle:     {final}")
+    for what, path in written.items():
+        print(f"{what + ':':<12}{path}")
     print(f"next:       downstream serve {args.repository}")
     return 0
 
 
-def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
-    """The story of the stage: graph, sweep, quantize, measure, gates, golden rows, bundle."""
+def export(
+    checkpoint: Checkpoint, name: str, target: triton_graph.Target | None, args: argparse.Namespace
+) -> dict[str, Path]:
+    """The story of the stage: graph, sweep, quantize, measure, gates, golden rows, bundle, graph model.
+
+    The version directories that were written, by what they are.
+    """
     task = find(checkpoint.task).open(checkpoint.assets)
     rows = _validation_rows(checkpoint, args.rows)
     inputs = [f.name for f in task.inputs]
@@ -116,37 +129,46 @@ def export(checkpoint: Checkpoint, name: str, args: argparse.Namespace) -> Path:
     evidence, output = Evidence(), checkpoint.folder / "export"
     output.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="downstream-export-") as temporary:
+        fitted = Path(temporary) / "fitted.onnx"
         try:
             graphs, reference = _make_graphs(checkpoint, task, encoded, args.precision, Path(temporary), evidence)
             _measure_all(task, rows, encoded, graphs, reference, evidence)
             _pass_gates(evidence, args.tolerance)
+            proof = golden.prove(task, rows, encoded, reference, evidence.candidates[-1].answers)
+            if target:
+                done = triton_graph.fit(graphs[args.precision], fitted, target.release, task, proof)
+                evidence.gates.append((True, done))
+                print(done)
         except onnx_graph.ExportError as error:
             evidence.gates.append((False, str(error)))
             raise GateFailed(str(error)) from error
         finally:
             _write_reports(output, name, args.precision, evidence)
-        chosen = golden.choose(task, rows, encoded, reference)
-        final = evidence.candidates[-1]
+        places = [args.repository / name, *([args.repository / (name + triton_graph.SUFFIX)] if target else [])]
         manifest = Manifest(
             name=name,
-            version=bundle_writer.next_version(args.repository / name),
+            version=bundle_writer.next_version(*places),
             task=checkpoint.task,
             backend=BACKEND,
             precision=args.precision,
             graphs=dict.fromkeys(task.graphs, GRAPH_FILE),
-            tolerance=golden.tolerance(task, final.answers, reference, chosen),
+            tolerance=proof.tolerance,
             max_batch_size=args.max_batch_size,
             # Dynamic INT8 takes one scale for a whole batch, so a row's answer would depend on its batch mates.
             batch_invariant=args.precision != "int8",
             quality={candidate.name: candidate.summary() for candidate in evidence.candidates},
             source=_source(checkpoint),
         )
-        (graph_name,) = task.graphs
-        files = {graph_name: graphs[args.precision]}
-        proof = golden.golden_rows(task, rows, reference, chosen)
+        files = dict.fromkeys(task.graphs, graphs[args.precision])
         try:
-            return bundle_writer.write(args.repository, manifest, files, checkpoint.assets, proof, task)
-        except BundleError as error:
+            with ExitStack() as stack:
+                # Both are whole and proved before either is put in place.
+                model = target and stack.enter_context(
+                    triton_graph.prepared(args.repository, manifest, fitted, task, target, proof.encoded)
+                )
+                final = bundle_writer.write(args.repository, manifest, files, checkpoint.assets, proof.rows, task)
+                return {"bundle": final, **({"graph": triton_graph.place(model, args.repository)} if model else {})}
+        except (BundleError, onnx_graph.ExportError) as error:
             raise GateFailed(str(error)) from error
 
 

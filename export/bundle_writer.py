@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export import triton_config
+from export.staging import backend_in, publish, staged
 from serving.bundle import (
     ASSETS,
     GOLDEN,
@@ -18,12 +19,12 @@ from serving.bundle import (
     GoldenRow,
     Manifest,
     digest_folder,
-    flush,
     write_golden,
     write_json,
 )
 from serving.engine import Engine
-from serving.errors import InvalidInput
+from serving.errors import InvalidInput, fault
+from serving.model_config import BACKEND
 from serving.settings import Settings
 from serving.tasks import Task
 
@@ -43,10 +44,17 @@ def check_repository(repository: Path) -> None:
         raise InvalidInput(f"--repository: {nearest} is no folder that can be written to; give another")
 
 
-def next_version(model: Path) -> int:
-    """One more than the highest version there is."""
-    taken = [int(path.name) for path in model.glob("[0-9]*") if path.is_dir() and path.name.isdigit()]
-    return max(taken, default=0) + 1
+def check_place(model: Path) -> None:
+    """Raise InvalidInput, before any work, where a model of another Triton backend is in the way."""
+    found = backend_in(model)
+    if found not in (None, "", BACKEND):
+        raise InvalidInput(fault("--name", f"{model} is a model of another Triton backend", found, "give another name"))
+
+
+def next_version(*models: Path) -> int:
+    """One more than the highest version there is in any of these model directories."""
+    folders = [path for model in models for path in model.glob("[0-9]*") if path.is_dir() and path.name.isdigit()]
+    return max((int(path.name) for path in folders), default=0) + 1
 
 
 def write(
@@ -63,25 +71,19 @@ def write(
     Raises BundleError when they are not reproduced; then nothing is left behind.
     """
     model = repository / manifest.name
-    existed = model.is_dir()
-    staging = model / f".{manifest.version}.writing"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
+    with staged(model, manifest.version) as staging:
+        folder = staging / str(manifest.version)
+        folder.mkdir()
         for name, path in graphs.items():
-            shutil.copyfile(path, staging / manifest.graphs[name])
-        shutil.copytree(assets, staging / ASSETS)
-        write_golden(staging / GOLDEN, golden)
-        triton_config.write_names(staging, task)
-        complete = dataclasses.replace(manifest, files=digest_folder(staging))
-        write_json(staging / MANIFEST, complete.to_json())
-        Engine.load(Bundle(staging, complete), Settings()).close()
-        flush(staging)
+            shutil.copyfile(path, folder / manifest.graphs[name])
+        shutil.copytree(assets, folder / ASSETS)
+        write_golden(folder / GOLDEN, golden)
+        triton_config.write_names(folder, task)
+        complete = dataclasses.replace(manifest, files=digest_folder(folder))
+        write_json(folder / MANIFEST, complete.to_json())
+        Engine.load(Bundle(folder, complete), Settings()).close()
         final = model / str(manifest.version)
-        staging.rename(final)
-    except BaseException:
-        shutil.rmtree(staging if existed else model, ignore_errors=True)
-        raise
+        publish(folder, final)
     # Last: until it is there, no server takes the directory for a model.
     triton_config.write(model, triton_config.text(manifest.name, task, manifest.max_batch_size, manifest.version))
     return final

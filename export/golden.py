@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,31 @@ COUNT = 32
 # What another CPU of the same kind may add to the difference seen here.
 MARGIN = 1.5
 FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The golden rows of an export: with PyTorch's answers, encoded, and how closely the graph must answer them."""
+
+    rows: Sequence[GoldenRow]
+    encoded: Sequence[Tensors]
+    tolerance: Mapping[str, float]
+
+
+def prove(
+    task: Task,
+    rows: Sequence[Row],
+    encoded: Sequence[Tensors],
+    reference: Sequence[Row],
+    answers: Sequence[Row],
+) -> Proof:
+    """The proof of a graph that gave these ``answers`` to the rows, where PyTorch gave those of the ``reference``."""
+    chosen = choose(task, rows, encoded, reference)
+    return Proof(
+        golden_rows(task, rows, reference, chosen),
+        [encoded[index] for index in chosen],
+        tolerance(task, answers, reference, chosen),
+    )
 
 
 def choose(task: Task, rows: Sequence[Row], encoded: Sequence[Tensors], reference: Sequence[Row]) -> list[int]:

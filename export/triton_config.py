@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from serving.bundle import flush
 from serving.columns import Schema
-from serving.model_config import BACKEND, declare
+from serving.model_config import BACKEND, FILE, declare
 from serving.tasks import Task
 
 
@@ -42,7 +42,7 @@ def write_names(folder: Path, task: Task) -> None:
 
 def write(folder: Path, content: str) -> None:
     """Replace ``config.pbtxt`` of a model directory in one step."""
-    sibling = folder / ".config.pbtxt.writing"
+    sibling = folder / f".{FILE}.writing"
     sibling.write_text(content, "utf-8")
     flush(folder)
     sibling.replace(folder / "config.pbtxt")

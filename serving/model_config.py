@@ -14,11 +14,12 @@ from serving.errors import BundleError, InvalidInput, fault, listed
 from serving.tensors import Field
 
 FILE = "config.pbtxt"
+# Of a bundle; a repository may hold models of Triton's other backends beside them.
 BACKEND = "downstream"
 
 
-def read(folder: Path) -> ModelConfig:
-    """The configuration of a model directory. Raises BundleError that names the line when it is not valid."""
+def parse(folder: Path) -> ModelConfig:
+    """The configuration of a model directory as it is. Raises BundleError that names the line when it is not valid."""
     path = folder / FILE
     config = ModelConfig()
     try:
@@ -27,8 +28,14 @@ def read(folder: Path) -> ModelConfig:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not a Triton model configuration: {error}") from error
+    return config
+
+
+def read(folder: Path) -> ModelConfig:
+    """The configuration of a model to serve. Raises BundleError when it is not valid or names another model."""
+    config = parse(folder)
     if config.name and config.name != folder.name:
-        raise BundleError(f"{path}: name is {config.name!r}, the directory {folder.name!r}; make them equal")
+        raise BundleError(f"{folder / FILE}: name is {config.name!r}, the directory {folder.name!r}; make them equal")
     return config
 
 

@@ -53,8 +53,8 @@ def measure(model: Model) -> list[tuple[int, int, float]]:
     example = model.encode(model.check(model.task.example))
     runs: list[tuple[int, int, float]] = []
     longest = min(model.task.max_sizes.values(), default=MEASURED[0][1])
-    for rows, wanted in MEASURED:
-        length = min(wanted, longest)
+    most = max(1, model.schema.max_batch_size)
+    for rows, length in dict.fromkeys((min(rows, most), min(length, longest)) for rows, length in MEASURED):
         resized = {name: _resized(array, length) for name, array in example.items()}
         runs.append((rows, length, min(_timed(model, [resized] * rows) for _ in range(REPEATS))))
     return runs

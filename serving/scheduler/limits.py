@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 class QueuePolicy:
     """How rows of one priority level may wait (Triton's ModelQueuePolicy).
 
-    ``timeout`` is in seconds of waiting, None for no limit. A row that waited longer is refused, or, where ``reject``
-    is false, run after all others of its level. ``override`` lets a request ask for a shorter one, and for one where
-    there is none. ``capacity`` is in waiting rows of the level, None for no limit of its own.
+    ``timeout`` is in seconds of waiting, however long the run takes then; None for no limit. A row that waited longer
+    is refused, or, where ``reject`` is false, run after all others of its level. ``override`` lets a request ask for a
+    shorter one, and for one where there is none. ``capacity`` is in waiting rows of the level, None for no limit of
+    its own.
     """
 
     timeout: float | None = None
@@ -39,10 +40,11 @@ class Limits:
     with a later one, is as urgent as one whose deadline is that far away, which bounds how long it can be passed over.
 
     The others are what a model's configuration may ask for. ``across`` lets rows of different requests run together.
-    ``preferred`` are batch sizes to form where a batch of that size can be had. ``delay`` is in seconds: how long the
-    oldest row may be held back until a batch of the largest preferred size, else of ``max_rows``, is there; 0 holds
-    nothing back. Rows have a priority level from 1, the most urgent, to ``levels``; ``level`` is that of a row that
-    names none; ``policies`` are those of the levels, ``policy`` that of the levels that have none.
+    ``preferred`` are batch sizes to form where a batch of that size can be had. ``delay`` is in seconds: how long a row
+    may be held back until there are rows for a batch of a preferred size, else of ``max_rows``; 0 holds nothing back,
+    nor is a row held that may not wait that long. Rows have a priority level from 1, the most urgent, to ``levels``;
+    ``level`` is that of a row that names none; ``policies`` are those of the levels, ``policy`` that of the levels that
+    have none.
     """
 
     capacity: int = 2048
@@ -67,10 +69,16 @@ class Limits:
         return self.policies.get(level, self.policy)
 
     @property
-    def full(self) -> int:
-        """The rows for which nothing more is waited."""
-        return max(self.preferred, default=self.max_rows)
+    def sizes(self) -> tuple[int, ...]:
+        """Batch sizes worth forming: the preferred ones, else the largest where rows are held back for company."""
+        fitting = tuple(size for size in self.preferred if size <= self.max_rows)
+        return fitting or ((self.max_rows,) if self.delay else ())
 
-    def preferred_size(self, rows: int) -> int:
-        """The largest preferred size of at most ``rows``; ``rows`` itself where there is none."""
-        return max((size for size in self.preferred if size <= rows), default=rows)
+    @property
+    def enough(self) -> int:
+        """Waiting rows for which none is held back."""
+        return min(self.sizes, default=1)
+
+    def formed(self, rows: int) -> int:
+        """The largest size worth forming of so many rows; 0 where there is none."""
+        return max((size for size in self.sizes if size <= rows), default=0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -14,39 +15,54 @@ from serving.errors import DeadlineExceeded
 
 # Batches are formed from this many of the most urgent rows, so that forming one stays cheap under overload.
 WINDOW = 256
+EXPIRED = "Request timeout expired"  # as Triton says it
 
 
 @dataclass(eq=False)
 class Entry:
     """One waiting row: what to run, its length in tokens, its times on the scheduler's clock, and its answer.
 
-    ``group`` is the request it belongs to. From ``demoted_at`` on it comes after all others of its ``level``.
+    It must begin to run before ``begin_by`` and be answered before ``answer_by``; its run is predicted to take ``cost``
+    seconds. Until ``held_until`` it may be held back for company. ``group`` is the request it belongs to. From
+    ``demoted_at`` on it comes after all others of its ``level``.
     """
 
     payload: Any
     length: int
     arrival: float
     due: float
-    deadline: float | None
+    begin_by: float
+    answer_by: float
     cost: float
+    held_until: float
     level: int = 0
     group: object = None
-    demoted_at: float | None = None
+    demoted_at: float = inf
     demoted: bool = False
     future: Future[Any] = field(default_factory=Future)
 
     @property
+    def latest(self) -> float:
+        """When it must begin, as far as its predicted cost tells."""
+        return min(self.begin_by, self.answer_by - self.cost)
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Rows of a smaller rank run before this one."""
+        return self.level, self.demoted
+
+    @property
     def urgency(self) -> tuple[int, bool, float]:
         """What the queue is sorted by, the smallest first."""
-        return self.level, self.demoted, self.due
+        return *self.rank, self.due
 
     def is_alive(self, now: float) -> bool:
         """Whether somebody still waits for the row; an expired one is told so and not run."""
         if self.future.cancelled():
             return False
-        if self.deadline is not None and self.deadline <= now:
+        if self.begin_by <= now or self.answer_by <= now:
             if self.future.set_running_or_notify_cancel():
-                self.future.set_exception(DeadlineExceeded("Request timeout expired"))
+                self.future.set_exception(DeadlineExceeded(EXPIRED))
             return False
         return True
 
@@ -62,9 +78,6 @@ class Queue:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
-
     def rows(self, level: int) -> int:
         """How many rows of a level wait."""
         return self._rows[level]
@@ -74,9 +87,9 @@ class Queue:
         # A copy, since metrics are read by another thread.
         return sum(cost for own, cost in self._backlog.copy().items() if level is None or own <= level)
 
-    def oldest(self) -> float:
-        """When the row came that waits longest, of the most urgent ones."""
-        return min(entry.arrival for entry in self._entries[:WINDOW])
+    def held_until(self) -> float:
+        """When the first of the most urgent rows may be held back no longer."""
+        return min(entry.held_until for entry in self._entries[:WINDOW])
 
     def add(self, entry: Entry) -> None:
         """Put a row where its urgency belongs."""
@@ -103,10 +116,7 @@ class Queue:
         while self._entries:
             seen = self._entries[:WINDOW]
             dead = [entry for entry in seen if not entry.is_alive(now)]
-            late = [
-                entry for entry in seen
-                if not entry.demoted and entry.demoted_at is not None and entry.demoted_at <= now
-            ]  # fmt: skip
+            late = [entry for entry in seen if not entry.demoted and entry.demoted_at <= now]
             if not dead and not late:
                 return seen
             self.remove([*dead, *(entry for entry in late if entry not in dead)])

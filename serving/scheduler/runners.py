@@ -13,14 +13,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from serving.errors import DeadlineExceeded, NotReady, Overloaded
 from serving.scheduler.limits import Limits
-from serving.scheduler.queue import Entry, Queue
+from serving.scheduler.queue import EXPIRED, Entry, Queue
 
 log = logging.getLogger(__name__)
+
+# Errors that no row of a batch is to blame for, so that running each alone would only repeat them.
+NOT_OF_A_ROW = (NotReady, Overloaded, DeadlineExceeded)
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 Cost = Callable[[int, int], float]
@@ -102,7 +105,8 @@ class Scheduler:
         wait: float | None = None,
         group: object = None,
     ) -> Future[Any]:
-        """Queue one row of ``length`` tokens; ``deadline`` is a time on the clock, ``wait`` seconds in the queue.
+        """Queue one row of ``length`` tokens; ``deadline`` is when the answer must be there, a time on the clock;
+        ``wait`` is in seconds until it must begin to run, as far as the policy of its level lets a request say so.
 
         Rows of the same ``group`` may run together whatever the limits say of different ones. Raises NotReady when
         closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is full or the answer is
@@ -113,11 +117,14 @@ class Scheduler:
         level = self._limits.level_of(priority)
         policy = self._limits.policy_of(level)
         allowed = policy.waiting_time(wait)
-        demoted_at = None if allowed is None or policy.reject else now + allowed
-        if allowed is not None and policy.reject:
-            deadline = now + allowed if deadline is None else min(deadline, now + allowed)
-        due = now + self._limits.patience if deadline is None else min(deadline, now + self._limits.patience)
-        entry = Entry(payload, length, now, due, deadline, cost, level, group, demoted_at)
+        demoted_at = inf if allowed is None or policy.reject else now + allowed
+        begin_by = now + allowed if allowed is not None and policy.reject else inf
+        answer_by = inf if deadline is None else deadline
+        due = min(begin_by, answer_by, now + self._limits.patience)
+        entry = Entry(payload, length, now, due, begin_by, answer_by, cost, now, level, group, demoted_at)
+        # A row that would be too late after it was held back for company is not held back at all.
+        if now + self._limits.delay < entry.latest:
+            entry.held_until += self._limits.delay
         with self._changed:
             self._admit(entry, policy.capacity)
             self._waiting.add(entry)
@@ -131,8 +138,8 @@ class Scheduler:
     def _admit(self, entry: Entry, level_capacity: int | None) -> None:
         if self._closed:
             raise NotReady("the model is being unloaded")
-        now, deadline = entry.arrival, entry.deadline
-        late = deadline is not None and now + self.predicted_wait(entry.level) + entry.cost > deadline
+        now = entry.arrival
+        late = now + self.predicted_wait(entry.level) > entry.latest
         if late or self._is_full(entry.level, level_capacity):
             # Before anybody is sent away: rows whose callers left hold no place.
             self._waiting.drop_dead(now)
@@ -140,14 +147,12 @@ class Scheduler:
         if self._is_full(entry.level, level_capacity):
             capacity = min(self._limits.capacity, level_capacity or self._limits.capacity)
             raise Overloaded(f"Exceeds maximum queue size ({capacity} rows)", retry_after=wait)
-        if deadline is None:
-            return
-        if deadline <= now:
-            raise DeadlineExceeded("Request timeout expired before the row was queued")
-        if now + wait + entry.cost > deadline:
+        if min(entry.begin_by, entry.answer_by) <= now:
+            raise DeadlineExceeded(f"{EXPIRED} before the row was queued")
+        if now + wait > entry.latest:
             raise Overloaded(
                 f"the answer is predicted in {1000 * (wait + entry.cost):.0f} ms, after the deadline in "
-                f"{1000 * (deadline - now):.0f} ms; send less at once or allow more time",
+                f"{1000 * (entry.latest + entry.cost - now):.0f} ms; send less at once or allow more time",
                 retry_after=wait,
             )
 
@@ -176,9 +181,9 @@ class Scheduler:
         """Seconds until a batch may be taken; None for when something changes."""
         if not self._waiting:
             return None
-        if self._closed or not self._limits.delay or len(self._waiting) >= self._limits.full:
+        if self._closed or len(self._waiting) >= self._limits.enough:
             return 0
-        return max(0, self._waiting.oldest() + self._limits.delay - self._clock())
+        return max(0, self._waiting.held_until() - self._clock())
 
     def _take(self) -> list[Entry]:
         """The next batch: the most urgent row and those that run well with it; dead rows are dropped on the way."""
@@ -191,15 +196,20 @@ class Scheduler:
         return [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
 
     def _mates(self, window: Sequence[Entry]) -> list[Entry]:
-        """The head and the rows nearest to it in length, as long as one run is not slower than two."""
+        """The head and the rows nearest to it in length, as long as one run is not slower than two.
+
+        Rows of a later rank only where all of an earlier one are in the batch: they must not slow it down for those.
+        """
         limits, head = self._limits, window[0]
-        # Rows are shared out between the runners before they are batched: two idle cores beat one batch.
-        rows = min(limits.max_rows, ceil(len(self._waiting) / self._runners))
+        # Rows are shared out between the runners before they are batched, two idle cores beat one batch; but not those
+        # that were held back for a batch, or for which the configuration prefers one.
+        waiting = len(self._waiting)
+        rows = min(limits.max_rows, max(ceil(waiting / self._runners), limits.formed(waiting)))
         batch, longest, squares, cost = [head], head.length, head.length**2, head.cost
         if rows == 1:
             return batch
         candidates = [entry for entry in window[1:] if limits.across or entry.group is head.group]
-        for entry in sorted(candidates, key=lambda entry: abs(entry.length - head.length)):
+        for entry in sorted(candidates, key=lambda entry: (entry.rank, abs(entry.length - head.length))):
             if len(batch) == rows:
                 break
             size, longer = len(batch) + 1, max(longest, entry.length)
@@ -212,7 +222,7 @@ class Scheduler:
                 break
             batch.append(entry)
             longest, squares, cost = longer, squares + entry.length**2, together
-        return batch[: limits.preferred_size(len(batch))]
+        return batch[: limits.formed(len(batch)) or len(batch)]
 
     def _execute(self, entries: list[Entry]) -> None:
         begun = self._clock()
@@ -221,12 +231,7 @@ class Scheduler:
             if len(answers) != len(entries):
                 raise RuntimeError(f"the run gave {len(answers)} answers for {len(entries)} rows")
         except Exception as error:
-            if len(entries) == 1:
-                entries[0].future.set_exception(error)
-            else:
-                # One row may have spoiled the batch: alone, each gets its own answer or its own error.
-                for entry in entries:
-                    self._execute([entry])
+            self._failed(entries, error)
             return
         lengths, waits = zip(*((entry.length, begun - entry.arrival) for entry in entries), strict=True)
         try:
@@ -238,3 +243,13 @@ class Scheduler:
                 entry.future.set_exception(answer)
             else:
                 entry.future.set_result(answer)
+
+    def _failed(self, entries: list[Entry], error: Exception) -> None:
+        """One row may have spoiled the batch: alone, each gets its own answer or its own error."""
+        for entry in entries:
+            if len(entries) == 1 or isinstance(error, NOT_OF_A_ROW):
+                entry.future.set_exception(error)
+            elif entry.answer_by <= self._clock():
+                entry.future.set_exception(DeadlineExceeded(EXPIRED))
+            else:
+                self._execute([entry])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,18 @@ from tests.serving.bundles import LABELS, write_bundle
 from tests.serving.held_backend import HeldBackend
 from tests.serving.server_process import ServerProcess, running
 from tests.serving.wires import WIRES, Wire
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What a test changes of logging, as clients may, is put back."""
+    logger, handlers = logging.getLogger("serving"), list(logging.getLogger().handlers)
+    level, before = logger.level, [(handler, handler.filters[:], handler.formatter) for handler in handlers]
+    yield
+    logger.setLevel(level)
+    for handler, filters, formatter in before:
+        handler.filters[:] = filters
+        handler.setFormatter(formatter)
 
 
 @pytest.fixture

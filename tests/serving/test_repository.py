@@ -47,6 +47,16 @@ def test_every_model_of_the_directory_is_loaded_and_ready(repository: Repository
     assert sample("downstream_model_ready", model="topic", version="3") == 1
 
 
+def test_models_of_other_triton_backends_are_left_to_them(repository: Repository) -> None:
+    write_bundle(repository.folder, "intent")
+    for name, config in (("intent_graph", 'backend: "onnxruntime"'), ("all", 'platform: "ensemble"')):
+        (repository.folder / name).mkdir()
+        (repository.folder / name / model_config.FILE).write_text(config)
+    repository.load_all()
+    assert repository.ready
+    assert states(repository) == {("intent", 1): "READY"}
+
+
 def test_empty_directory_is_never_ready(repository: Repository) -> None:
     repository.load_all()
     assert repository.loaded

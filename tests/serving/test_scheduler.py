@@ -349,3 +349,28 @@ def test_observer_that_fails_costs_nobody_an_answer() -> None:
     future = scheduler.submit("a", 10)
     assert scheduler.step()
     assert future.result() == "A"
+
+
+def test_row_whose_deadline_passed_in_a_run_that_failed_is_not_run_again() -> None:
+    def answer(payloads: Sequence[str]) -> list[str]:
+        bench.clock.advance(5)
+        raise ValueError("spoilt")
+
+    bench = Bench(answer)
+    late, patient = bench.submit("late", 10, deadline=4), bench.submit("patient", 10)
+    bench.step()
+    assert bench.ran == [("late", "patient"), ("patient",)]
+    assert isinstance(late.exception(0), DeadlineExceeded)
+    assert isinstance(patient.exception(0), ValueError)
+
+
+@pytest.mark.parametrize("error", [NotReady("away"), Overloaded("busy"), DeadlineExceeded("late")])
+def test_error_that_no_row_is_to_blame_for_is_not_repeated_row_by_row(error: Exception) -> None:
+    def answer(payloads: Sequence[str]) -> list[str]:
+        raise error
+
+    bench = Bench(answer)
+    futures = [bench.submit(name, 10) for name in "abc"]
+    bench.step()
+    assert bench.ran == [("a", "b", "c")]
+    assert all(future.exception(0) is error for future in futures)

@@ -170,9 +170,18 @@ def test_request_that_cannot_make_its_deadline_is_refused_at_once(client: TestCl
     assert int(response.headers["retry-after"]) >= 1
 
 
-def test_timeout_parameter_is_in_microseconds(client: TestClient, slow: Repository) -> None:
-    assert client.post(INFER, json={**TENSORS, "parameters": {"timeout": 10_001_000}}).status_code == 200
-    assert client.post(INFER, json={**TENSORS, "parameters": {"timeout": 9_999_000}}).status_code == 503
+def test_timeout_parameter_is_microseconds_of_waiting(client: TestClient, slow: Repository, held: HeldBackend) -> None:
+    engine = slow.get("intent")
+    running = [engine.submit(ROW) for _ in range(2)]  # one for each runner
+    for _ in running:
+        held.wait_until_running()
+    waiting = [engine.submit(ROW) for _ in range(2)]  # ten seconds for each runner
+    refused = client.post(INFER, json={**TENSORS, "parameters": {"timeout": 9_999_000}})
+    assert refused.status_code == 503
+    held.released.set()
+    for future in [*running, *waiting]:
+        future.result(PATIENCE)
+    assert client.post(INFER, json={**TENSORS, "parameters": {"timeout": 9_999_000}}).status_code == 200
 
 
 def test_server_has_a_deadline_for_requests_that_bring_none(
@@ -286,7 +295,7 @@ def test_row_of_a_caller_that_leaves_is_not_run(client: TestClient, loaded: Repo
     async def leave() -> None:
         call = asyncio.create_task(asgi_call(client, whole))
         await until(lambda: call.done() or engine._scheduler._waiting)
-        waiting = list(engine._scheduler._waiting)
+        waiting = list(engine._scheduler._waiting.window(0.0))
         assert await call == []
         await until(lambda: all(entry.future.cancelled() for entry in waiting))
 

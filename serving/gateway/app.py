@@ -32,7 +32,10 @@ def build_app(management: Management, metrics: Metrics, max_body: int) -> HotRou
     """The ASGI application of a server; ``max_body`` bounds a request, in bytes."""
     inference = management.inference
     # The pages of /docs come from this server, not from a content network: clusters are often closed.
-    app = FastAPIOffline(title="downstream", description=DESCRIPTION, version=inference.server_metadata()["version"])
+    app = FastAPIOffline(
+        title="downstream", description=DESCRIPTION, version=inference.server_metadata()["version"],
+        redirect_slashes=False,
+    )  # fmt: skip
     # First, so that /v2/models/stats is not taken for a model of that name.
     app.include_router(management_routes(management, max_body))
     _add_health(app, inference)

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from serving.bundle import plain
-from serving.errors import DownstreamError, InvalidInput, fault
+from serving.errors import DownstreamError, InvalidInput, fault, shown
 from serving.gateway import compression, generate
 from serving.gateway.http_errors import BodyTooLarge, described
-from serving.gateway.http_messages import JSON, Headers, header_timeout, json_object, parse_infer, render_infer
+from serving.gateway.http_messages import DIGITS, JSON, Headers, header_timeout, json_object, parse_infer, render_infer
 from serving.gateway.v2 import Inference
 from serving.tasks import Task
 from serving.tensors import Row
@@ -24,8 +24,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Answer = tuple[Mapping[str, str], bytes]
 
-V2 = re.compile(r"^/v2/models/([^/]+)(?:/versions/([0-9]+))?/(infer|generate|generate_stream)$")
-PREDICT = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([0-9]+))?:(predict)$")
+V2 = re.compile(r"/v2/models/([^/]+)(?:/versions/([0-9]+))?/(infer|generate|generate_stream)")
+PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/([0-9]+))?:(predict)")
 MAX_INSTANCES = 1024
 
 
@@ -42,7 +42,7 @@ class HotRoutes:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        match = scope["type"] == "http" and (V2.match(scope["path"]) or PREDICT.match(scope["path"]))
+        match = scope["type"] == "http" and (V2.fullmatch(scope["path"]) or PREDICT.fullmatch(scope["path"]))
         if not match:
             await self._rest(scope, receive, send)
         elif scope["method"] != "POST":
@@ -126,9 +126,9 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes | N
     Raises BodyTooLarge beyond ``limit`` bytes, Unsupported and InvalidInput as ``decompressed`` does.
     """
     announced = headers.get(b"content-length", b"0")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isdigit() and (len(announced) > DIGITS or int(announced) > limit):
         raise BodyTooLarge(
-            f"the request body has {int(announced)} bytes, the limit is {limit}; send fewer rows at once"
+            f"the request body has {shown(announced.decode())} bytes, the limit is {limit}; send fewer rows at once"
         )
     parts: list[bytes] = []
     size = 0

@@ -15,12 +15,17 @@ from serving.gateway.v2 import Inference
 from serving.overrides import PREFIX, Override
 from serving.repository import Repository
 
+# Of the statistics extension, what this server does not count; clients look for the keys.
+UNCOUNTED: Mapping[str, Any] = {"response_stats": {}, "memory_usage": []}
+
 
 class Management:
     """The management half of KServe v2, over the repository; ``explicit`` lets clients load and unload."""
 
     def __init__(self, inference: Inference, *, explicit: bool) -> None:
         self.inference, self._explicit = inference, explicit
+        # One after the other here too: each that waits in a thread would take it from rows that are encoded there.
+        self._changing = asyncio.Lock()
 
     @property
     def repository(self) -> Repository:
@@ -28,12 +33,16 @@ class Management:
         return self.inference.repository
 
     def index(self, *, ready: bool = False) -> list[dict[str, str]]:
-        """Every version, its state, and why it is not ready; with ``ready``, those that answer."""
-        return [
-            {"name": entry.name, "version": str(entry.version), "state": entry.state, "reason": entry.reason}
-            for entry in self.repository.index()
-            if entry.state == "READY" or not ready
-        ]
+        """Every version, its state, and why it is not ready; with ``ready``, those that answer.
+
+        A model whose configuration cannot be read has no version.
+        """
+        told = []
+        for entry in self.repository.index():
+            if entry.state == "READY" or not ready:
+                found = {"name": entry.name, "version": str(entry.version or ""), "state": entry.state}
+                told.append({key: value for key, value in {**found, "reason": entry.reason}.items() if value})
+        return told
 
     def config(self, model: str, version: str = "") -> ModelConfig:
         """The configuration of a model, complete."""
@@ -53,7 +62,7 @@ class Management:
                 if model in ("", name)
             }
         return [
-            {"name": name, "version": str(number), **engine.statistics.snapshot()}
+            {"name": name, "version": str(number), **engine.statistics.snapshot(), **UNCOUNTED}
             for (name, number), engine in sorted(engines.items())
         ]
 
@@ -68,12 +77,14 @@ class Management:
         """Load or reload a model, with the configuration and the files of the request if it brings some."""
         self._check_control("load")
         override = override_of(parameters)
-        await asyncio.to_thread(self.repository.load, model, override)
+        async with self._changing:
+            await asyncio.to_thread(self.repository.load, model, override)
 
     async def unload(self, model: str) -> None:
         """Stop serving a model, once the requests in flight are answered."""
         self._check_control("unload")
-        await asyncio.to_thread(self.repository.unload, model)
+        async with self._changing:
+            await asyncio.to_thread(self.repository.unload, model)
 
     def _check_control(self, action: str) -> None:
         if not self._explicit:

@@ -139,6 +139,12 @@ def test_body_over_the_limit_is_refused(client: TestClient) -> None:
     assert str(2**20) in response.json()["error"]
 
 
+def test_length_that_no_number_of_this_machine_holds_is_over_the_limit(client: TestClient) -> None:
+    response = client.post(PREDICT, content=b"{}", headers={"content-length": "9" * 5000})
+    assert response.status_code == 413
+    assert len(response.json()["error"]) < 300
+
+
 def test_body_of_unknown_length_over_the_limit_is_refused_while_it_comes(client: TestClient) -> None:
     response = client.post(PREDICT, content=chunks(2**21))
     assert response.status_code == 413

@@ -57,17 +57,16 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes, regions
     if position != len(body):
         raise InvalidInput(f"unexpected additional input data for model '{model}': {len(body) - position} bytes")
     asked = _items(message, "outputs") if message.get("outputs") is not None else []
-    binary = flag_of(parameters, "binary_data_output", False)
     return InferRequest(
         model,
         version,
         inputs,
-        [output_of(_named(item), mapping(item, "parameters"), binary=binary) for item in asked],
+        [output_of(_named(item), mapping(item, "parameters")) for item in asked],
         id=identifier(message),
         timeout=header_timeout(headers),
         wait=timeout_of(parameters),
         priority=priority_of(parameters),
-        binary=binary,
+        binary=flag_of(parameters, "binary_data_output", False),
     )
 
 

@@ -117,20 +117,20 @@ def flag_of(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def output_of(name: str, parameters: Mapping[str, Any], *, binary: bool = False) -> Output:
-    """A requested output by its parameters; ``binary`` is for the ones that do not say. Raises InvalidInput.
+def output_of(name: str, parameters: Mapping[str, Any]) -> Output:
+    """A requested output by its parameters. Raises InvalidInput.
 
-    Classes are texts for people: they are binary only where the output itself says so, as in Triton.
+    It is binary only where it says so itself: ``binary_data_output`` of a request is for outputs that nobody names.
     """
     classes = parameters.get("classification", 0)
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 0:
         raise InvalidInput(f"output '{name}': classification must be a number of classes, got {shown(classes)}")
-    asked = flag_of(parameters, "binary_data", binary and not classes)
+    binary = flag_of(parameters, "binary_data", False)
     placement = placement_of(name, parameters)
-    if placement and (classes or parameters.get("binary_data")):
+    if placement and (classes or binary):
         other = "classification" if classes else "binary_data"
         raise InvalidInput(f"Output can't set both 'shared_memory_region' and '{other}', got both for '{name}'")
-    return Output(name, classes, placement, asked)
+    return Output(name, classes, placement, binary)
 
 
 def placement_of(name: str, parameters: Mapping[str, Any]) -> Placement | None:

@@ -15,7 +15,6 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from serving.gateway.app import build_app
-from serving.gateway.log_settings import LogSettings
 from serving.gateway.management import Management
 from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
@@ -27,12 +26,6 @@ INFER = "/v2/models/intent/infer"
 LOAD, UNLOAD = ("/v2/repository/models/intent/load", "/v2/repository/models/intent/unload")
 CONFIG = '{"backend": "downstream", "max_batch_size": 2}'
 STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
-
-
-@pytest.fixture(autouse=True)
-def _log_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here changes what this process logs."""
-    monkeypatch.setattr(LogSettings, "_apply", lambda self: None)
 
 
 def infer(client: TestClient, *texts: str, path: str = INFER, **changes: Any) -> Any:

@@ -53,10 +53,10 @@ def refused(message: Any, blobs: bytes = b"") -> str:
 
 def test_json_request_is_read_whole() -> None:
     parameters = {"timeout": 2_000_000, "priority": 3, "custom": "x", "sequence_id": 5, "binary_data_output": True}
-    outputs = [{"name": "a"}, {"name": "b", "parameters": {"binary_data": False, "classification": 2}}]
+    outputs = [{"name": "a"}, {"name": "b", "parameters": {"binary_data": True, "classification": 2}}]
     request = parse({"id": "ü", "parameters": parameters, "inputs": [TEXT], "outputs": outputs})
     assert (request.id, request.wait, request.priority, request.timeout) == ("ü", 2.0, 3, None)
-    assert request.outputs == [Output("a", binary=True), Output("b", classes=2)]
+    assert request.outputs == [Output("a"), Output("b", classes=2, binary=True)]
     (tensor,) = request.inputs
     assert (tensor.name, tensor.datatype, tensor.array.tolist()) == ("text", "BYTES", [["a"]])
 
@@ -243,8 +243,10 @@ def test_same_text_gets_the_same_answer_as_json_as_raw_data_and_as_the_whole_bod
 def test_classes_of_an_output_beside_the_output_itself(client: TestClient) -> None:
     message = {
         "inputs": [{**TEXT, "shape": [2, 1], "data": ["a", "bb"]}],
-        "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}, {"name": "logits"}],
-        "parameters": {"binary_data_output": True},
+        "outputs": [
+            {"name": "probabilities", "parameters": {"classification": 2}},
+            {"name": "logits", "parameters": {"binary_data": True}},
+        ],
     }
     response = infer(client, message)
     length = int(response.headers[JSON_LENGTH.decode()])

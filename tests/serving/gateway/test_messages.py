@@ -65,23 +65,20 @@ def test_flag_that_is_no_truth_value_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "binary", "expected"),
+    ("parameters", "expected"),
     [
-        ({}, False, Output("o")),
-        ({}, True, Output("o", binary=True)),
-        ({"binary_data": False}, True, Output("o")),
-        ({"binary_data": True}, False, Output("o", binary=True)),
-        ({"classification": 2}, True, Output("o", classes=2)),
-        ({"classification": 2, "binary_data": True}, False, Output("o", classes=2, binary=True)),
-        ({"classification": 0}, True, Output("o", binary=True)),
-        ({**REGION, "binary_data": False}, False, Output("o", placement=Placement("r", 8))),
-        ({**REGION, "shared_memory_offset": 4}, False, Output("o", placement=Placement("r", 8, 4))),
+        ({}, Output("o")),
+        ({"binary_data": False}, Output("o")),
+        ({"binary_data": True}, Output("o", binary=True)),
+        ({"classification": 2}, Output("o", classes=2)),
+        ({"classification": 2, "binary_data": True}, Output("o", classes=2, binary=True)),
+        ({"classification": 0, "unknown": 1}, Output("o")),
+        ({**REGION, "binary_data": False}, Output("o", placement=Placement("r", 8))),
+        ({**REGION, "shared_memory_offset": 4}, Output("o", placement=Placement("r", 8, 4))),
     ],
 )
-def test_output_beats_the_request_and_classes_are_binary_only_on_demand(
-    parameters: dict[str, Any], binary: bool, expected: Output
-) -> None:
-    assert output_of("o", parameters, binary=binary) == expected
+def test_output_is_what_its_own_parameters_say(parameters: dict[str, Any], expected: Output) -> None:
+    assert output_of("o", parameters) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
@@ -47,13 +47,13 @@ def build_app(management: Management, metrics: Metrics, max_body: int) -> HotRou
 
 
 def _add_health(app: FastAPI, inference: Inference) -> None:
-    @app.get("/v2/health/live", tags=["health"], summary="The process answers")
+    @app.get("/v2/health/live", tags=["health"], summary="The process answers", response_class=Response)
     async def live() -> Response:
         return Response()
 
     @app.get(
         "/v2/health/ready", tags=["health"], summary="Every model has proved itself and answers",
-        responses=failures(503),
+        responses=failures(503), response_class=Response,
     )  # fmt: skip
     async def ready() -> Response:
         if inference.ready():
@@ -64,15 +64,25 @@ def _add_health(app: FastAPI, inference: Inference) -> None:
 
     unread = failures(404, 503)
 
-    @app.get("/v2/models/{model}/ready", tags=["health"], summary="The model answers", responses=unread)
+    @app.get(
+        "/v2/models/{model}/ready", tags=["health"], summary="The model answers", responses=unread,
+        response_class=Response,
+    )  # fmt: skip
+    async def model_ready(model: str) -> Response:
+        return _ready(inference, model)
+
     @app.get(
         "/v2/models/{model}/versions/{version}/ready", tags=["health"], summary="The version answers",
-        responses=unread,
+        responses=unread, response_class=Response,
     )  # fmt: skip
-    async def model_ready(model: str, version: str = "") -> Response:
-        if not inference.model_ready(model, version):
-            raise errors.NotReady("Model version not ready")
-        return Response()
+    async def version_ready(model: str, version: str) -> Response:
+        return _ready(inference, model, version)
+
+
+def _ready(inference: Inference, model: str, version: str = "") -> Response:
+    if not inference.model_ready(model, version):
+        raise errors.NotReady("Model version not ready")
+    return Response()
 
 
 def _add_metadata(app: FastAPI, inference: Inference) -> None:
@@ -83,11 +93,14 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
     unread = failures(404, 503)
 
     @app.get("/v2/models/{model}", tags=["metadata"], summary="Inputs and outputs of a model", responses=unread)
+    async def model(model: str) -> dict[str, Any]:
+        return inference.model_metadata(model)
+
     @app.get(
         "/v2/models/{model}/versions/{version}", tags=["metadata"], summary="The same of one version",
         responses=unread,
     )  # fmt: skip
-    async def model(model: str, version: str = "") -> dict[str, Any]:
+    async def model_version(model: str, version: str) -> dict[str, Any]:
         return inference.model_metadata(model, version)
 
     @app.get("/v1/models", tags=["metadata"], summary="The models that answer")
@@ -115,7 +128,7 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
 
 
 def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics) -> None:
-    @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics")
+    @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:
         for name, versions in inference.repository.engines().items():
             metrics.waiting_rows.labels(name).set(sum(engine.waiting for engine in versions.values()))

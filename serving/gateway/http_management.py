@@ -50,18 +50,25 @@ def _add_models(router: APIRouter, management: Management) -> None:
     async def all_statistics() -> Json:
         return {"model_stats": management.statistics()}
 
+    # A route each, here and below: what is no part of the path must not be read from the query, which is ignored.
     @router.get("/v2/models/{model}/stats", tags=["statistics"], summary="Counts and times of a model", **UNREAD)
+    async def statistics(model: str) -> Json:
+        return {"model_stats": management.statistics(model)}
+
     @router.get(
         "/v2/models/{model}/versions/{version}/stats", tags=["statistics"], summary="The same of one version", **UNREAD
     )
-    async def statistics(model: str, version: str = "") -> Json:
+    async def version_statistics(model: str, version: str) -> Json:
         return {"model_stats": management.statistics(model, version)}
 
     @router.get("/v2/models/{model}/config", tags=["metadata"], summary="Triton's ModelConfig of a model", **UNREAD)
+    async def config(model: str) -> Json:
+        return model_config.to_json(management.config(model))
+
     @router.get(
         "/v2/models/{model}/versions/{version}/config", tags=["metadata"], summary="The same of one version", **UNREAD
     )
-    async def config(model: str, version: str = "") -> Json:
+    async def version_config(model: str, version: str) -> Json:
         return model_config.to_json(management.config(model, version))
 
 
@@ -78,6 +85,7 @@ def _add_repository(router: APIRouter, management: Management, body_of: BodyOf) 
 
     @router.post(
         "/v2/repository/models/{model}/load", tags=["repository"], summary="Load or reload a model",
+        response_class=Response,
         openapi_extra=json_body({"parameters": {}}), responses=failures(400, 404, 413, 501, 503),
     )  # fmt: skip
     async def load(model: str, request: Request) -> Response:
@@ -86,6 +94,7 @@ def _add_repository(router: APIRouter, management: Management, body_of: BodyOf) 
 
     @router.post(
         "/v2/repository/models/{model}/unload", tags=["repository"], summary="Stop serving a model",
+        response_class=Response,
         openapi_extra=json_body({"parameters": {"unload_dependents": False}}),
         responses=failures(400, 404, 413, 501, 503),
     )  # fmt: skip
@@ -98,8 +107,11 @@ def _add_repository(router: APIRouter, management: Management, body_of: BodyOf) 
 
 def _add_trace(router: APIRouter, management: Management, body_of: BodyOf) -> None:
     @router.get("/v2/trace/setting", tags=["trace"], summary="Which requests are traced")
+    async def trace() -> Json:
+        return management.trace_settings()
+
     @router.get("/v2/models/{model}/trace/setting", tags=["trace"], summary="The same of one model", **UNREAD)
-    async def trace(model: str = "") -> Json:
+    async def model_trace(model: str) -> Json:
         return management.trace_settings(model)
 
     body = json_body({"trace_rate": "1", "trace_level": ["OFF"]})
@@ -136,12 +148,16 @@ def _add_shared_memory(router: APIRouter, management: Management, body_of: BodyO
     tags: list[str | Enum] = ["shared memory"]
 
     @router.get("/v2/systemsharedmemory/status", tags=tags, summary="The registered regions")
+    async def status() -> list[Json]:
+        return regions.status()
+
     @router.get("/v2/systemsharedmemory/region/{region}/status", tags=tags, summary="One of them", **UNREAD)
-    async def status(region: str = "") -> list[Json]:
+    async def region_status(region: str) -> list[Json]:
         return regions.status(region)
 
     @router.post(
         "/v2/systemsharedmemory/region/{region}/register", tags=tags, summary="Register a region of /dev/shm",
+        response_class=Response,
         openapi_extra=json_body({"key": "/input_data", "offset": 0, "byte_size": 1024}), **CHANGED,
     )  # fmt: skip
     async def register(region: str, request: Request) -> Response:
@@ -152,9 +168,18 @@ def _add_shared_memory(router: APIRouter, management: Management, body_of: BodyO
         regions.register(region, key, *numbers)
         return Response()
 
-    @router.post("/v2/systemsharedmemory/unregister", tags=tags, summary="Unregister all regions")
-    @router.post("/v2/systemsharedmemory/region/{region}/unregister", tags=tags, summary="Unregister a region")
-    async def unregister(region: str = "") -> Response:
+    @router.post(
+        "/v2/systemsharedmemory/unregister", tags=tags, summary="Unregister all regions", response_class=Response
+    )
+    async def unregister() -> Response:
+        regions.unregister()
+        return Response()
+
+    @router.post(
+        "/v2/systemsharedmemory/region/{region}/unregister", tags=tags, summary="Unregister a region",
+        response_class=Response,
+    )  # fmt: skip
+    async def unregister_region(region: str) -> Response:
         regions.unregister(region)
         return Response()
 

@@ -51,7 +51,8 @@ class Management:
     def statistics(self, model: str = "", version: str = "") -> list[dict[str, Any]]:
         """Counts and times of a version, of all versions of a model, or of all models."""
         if version:
-            engines = {(model, int(version)): self.repository.get(model, version)}
+            engine = self.repository.get(model, version)
+            engines = {(model, engine.bundle.manifest.version): engine}
         else:
             if model:
                 self.repository.get(model)

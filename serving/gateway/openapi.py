@@ -92,7 +92,7 @@ _GENERATE = _content({"type": "object"}, {"text": "I want my money back"})
 _GENERATED = {"description": "Every output by its name", "content": _content({"type": "object"})}
 _EVENTS = {
     "description": "Server-sent events, each `data: ` and a JSON object",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {"schema": {}}},
 }
 _MODEL, _VERSION = [_path("model"), _TIMEOUT], [_path("model"), _path("version"), _TIMEOUT]
 

@@ -59,6 +59,11 @@ def test_query_is_ignored(server: Server, path: str) -> None:
     assert isinstance(json.loads(body), dict)
 
 
+def test_version_in_the_query_is_no_version(server: Server) -> None:
+    _, _, body = asked(server, "GET", "/v2/models/topic?version=1")
+    assert json.loads(body)["versions"] == ["1", "3"]
+
+
 @pytest.mark.parametrize("kind", [None, "text/html", "application/octet-stream"])
 def test_content_type_of_a_request_does_not_matter(server: Server, kind: str | None) -> None:
     status, headers, body = asked(server, "POST", INFER, BODY, {"content-type": kind} if kind else {})

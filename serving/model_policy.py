@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup, ModelQueuePolicy
 
-from serving.errors import BundleError, InvalidInput
+from serving.errors import BundleError, InvalidInput, fault, listed
 from serving.scheduler.limits import ANY_WAIT, Limits, QueuePolicy
 from serving.settings import Settings, for_model, read_available_cores
 
@@ -34,7 +34,12 @@ HONOURED = {
     "instance_group.name",
     "instance_group.count",
     "instance_group.kind",
-    "dynamic_batching",
+    "dynamic_batching.preferred_batch_size",
+    "dynamic_batching.max_queue_delay_microseconds",
+    "dynamic_batching.priority_levels",
+    "dynamic_batching.default_priority_level",
+    "dynamic_batching.default_queue_policy",
+    "dynamic_batching.priority_queue_policy",
     "model_warmup",
     "response_cache",
     "parameters",
@@ -52,7 +57,10 @@ class Policy:
 
 
 def policy(config: ModelConfig, settings: Settings) -> Policy:
-    """What a configuration makes of the server's settings. Raises BundleError for a parameter of a wrong value."""
+    """What a configuration makes of the server's settings. Raises BundleError for what cannot be done."""
+    faults = _impossible(config)
+    if faults:
+        raise BundleError(f"config.pbtxt: {listed(faults)}")
     parameters = {name: value.string_value for name, value in config.parameters.items()}
     try:
         own, unknown = for_model(_by_instances(config, settings), parameters)
@@ -68,10 +76,35 @@ def policy(config: ModelConfig, settings: Settings) -> Policy:
     return Policy(own, _limits(config), cache_bytes, tuple(dict.fromkeys(ignored)))
 
 
+def _impossible(config: ModelConfig) -> list[str]:
+    """What Triton refuses to load, too: ValidateModelConfig in its core."""
+    faults = []
+    most, batching = config.max_batch_size, config.dynamic_batching
+    if most < 0:
+        faults.append(fault("max_batch_size", "is negative", most, "give 0 or more"))
+    for size in batching.preferred_batch_size:
+        if not 1 <= size <= most:
+            faults.append(
+                fault("preferred_batch_size", "is no possible size", size, f"give 1 to max_batch_size {most}")
+            )
+    levels, level = batching.priority_levels, batching.default_priority_level
+    if levels and not 1 <= level <= levels:
+        faults.append(fault("default_priority_level", "is no level", level, f"give 1 to priority_levels {levels}"))
+    for level in batching.priority_queue_policy:
+        if levels and not 1 <= level <= levels:
+            faults.append(
+                fault("priority_queue_policy", "is of no level", level, f"give 1 to priority_levels {levels}")
+            )
+    return faults
+
+
 def _by_instances(config: ModelConfig, settings: Settings) -> Settings:
-    """Each instance has its share of the cores, and one at least: the same for the instances of a Triton server."""
+    """Each instance has its share of the cores, and one at least: the same for the instances of a Triton server.
+
+    Where another server runs the graphs, the cores of this one bound nothing.
+    """
     count = sum(max(1, group.count) for group in config.instance_group)
-    if settings.runners or not count:
+    if settings.runners or settings.triton_graphs or not count:
         return settings
     return dataclasses.replace(settings, runners=count * max(1, read_available_cores() // count))
 

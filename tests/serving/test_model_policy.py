@@ -28,7 +28,7 @@ def test_without_dynamic_batching_rows_of_different_requests_do_not_meet() -> No
 def test_batching_section_becomes_limits() -> None:
     limits = policy(
         config_of(
-            """dynamic_batching {
+            """max_batch_size: 8 dynamic_batching {
               preferred_batch_size: [4, 8] max_queue_delay_microseconds: 2500
               priority_levels: 3 default_priority_level: 2
               default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 1000 }
@@ -92,3 +92,44 @@ def test_what_is_not_honoured_is_named_by_its_path() -> None:
         "instance_group.kind KIND_GPU",
         "model_transaction_policy",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_batch_size: -1", "max_batch_size: is negative, got -1"),
+        ("max_batch_size: 8 dynamic_batching { preferred_batch_size: 0 }", "preferred_batch_size.*got 0"),
+        ("max_batch_size: 8 dynamic_batching { preferred_batch_size: [4, 16] }", "got 16; give 1 to max_batch_size 8"),
+        ("dynamic_batching { priority_levels: 2 }", "default_priority_level.*got 0; give 1 to priority_levels 2"),
+        ("dynamic_batching { priority_levels: 2 default_priority_level: 3 }", "default_priority_level.*got 3"),
+        (
+            "dynamic_batching { priority_levels: 2 default_priority_level: 1 "
+            "priority_queue_policy { key: 5 value { } } }",
+            "priority_queue_policy.*got 5",
+        ),
+    ],
+)
+def test_what_triton_would_not_load_is_refused_with_the_remedy(text: str, said: str) -> None:
+    with pytest.raises(BundleError, match=rf"config\.pbtxt: .*{said}"):
+        policy(config_of(text), Settings())
+
+
+def test_every_fault_of_a_configuration_is_told_at_once() -> None:
+    with pytest.raises(BundleError, match=r"3 faults"):
+        policy(config_of("max_batch_size: -1 dynamic_batching { preferred_batch_size: [1, 2] }"), Settings())
+
+
+def test_cores_of_this_machine_do_not_bound_what_another_server_runs() -> None:
+    config = config_of("instance_group { count: 1 kind: KIND_CPU }")
+    assert policy(config, Settings(triton_graphs="triton:8001")).settings.runners == 0
+
+
+def test_order_of_answers_is_not_promised() -> None:
+    found = policy(config_of("dynamic_batching { preserve_ordering: true priority_levels: 0 }"), Settings())
+    assert found.ignored == ("dynamic_batching.preserve_ordering",)
+
+
+def test_cache_is_off_unless_the_configuration_enables_it() -> None:
+    assert policy(config_of("response_cache { enable: false }"), Settings(cache_bytes=1000)).cache_bytes == 0
+    own = "response_cache { enable: true } parameters { key: 'cache_bytes' value { string_value: '50' } }"
+    assert policy(config_of(own), Settings(cache_bytes=1000)).cache_bytes == 50

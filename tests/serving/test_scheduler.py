@@ -374,3 +374,10 @@ def test_error_that_no_row_is_to_blame_for_is_not_repeated_row_by_row(error: Exc
     bench.step()
     assert bench.ran == [("a", "b", "c")]
     assert all(future.exception(0) is error for future in futures)
+
+
+def test_rows_whose_callers_left_make_nobody_late() -> None:
+    bench = Bench()
+    for _ in range(5):
+        bench.submit("gone", 10).cancel()
+    assert bench.submit("here", 10, deadline=2.0)

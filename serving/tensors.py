@@ -37,6 +37,10 @@ NUMPY_TYPES: Mapping[str, type[np.generic]] = {
 }
 
 
+# What a value of each kind may be given as, by numpy's kinds: truth values, signed and unsigned integers, floats.
+_GIVEN_KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
+
+
 @dataclass(frozen=True)
 class Field:
     """One named column of a row, or one array of a graph, without its batch axis.
@@ -133,7 +137,12 @@ def _typed(value: object, field: Field) -> Any:
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise ValueError("holds a lone surrogate, which is not text")
         return value
-    array = np.asarray(value, dtype=NUMPY_TYPES[field.dtype])
+    kind = np.dtype(NUMPY_TYPES[field.dtype])
+    given = np.asarray(value)
+    # numpy would make 1 of 1.5, of "1" and of true.
+    if given.size and given.dtype.kind not in _GIVEN_KINDS.get(kind.kind, given.dtype.kind):
+        raise TypeError("holds values of another type")
+    array = np.asarray(value, dtype=kind)
     if array.ndim != len(field.shape):
         raise ValueError(f"has {array.ndim} axes instead of {len(field.shape)}")
     for size, wanted in zip(array.shape, field.shape, strict=True):

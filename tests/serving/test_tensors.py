@@ -73,9 +73,35 @@ def test_what_is_no_array_of_the_field_is_refused_by_name(value: object) -> None
 
 def test_every_datatype_but_bytes_holds_a_number() -> None:
     for datatype in NUMPY_TYPES.keys() - {"BYTES"}:
-        array = check({"x": [1]}, [Field("x", datatype, ("n",))])["x"]
+        array = check({"x": [True if datatype == "BOOL" else 1]}, [Field("x", datatype, ("n",))])["x"]
         assert array.dtype == NUMPY_TYPES[datatype], datatype
         assert array.tolist() == [1], datatype
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [
+        ("INT64", [1.5]),
+        ("INT64", [1.0]),
+        ("INT64", ["1"]),
+        ("INT64", [True, False]),
+        ("INT64", [None]),
+        ("INT64", [2**64]),
+        ("UINT8", np.array([1.5])),
+        ("BOOL", [1]),
+        ("FP32", ["1.5"]),
+        ("FP32", [True]),
+    ],
+)
+def test_value_of_another_type_is_refused_and_not_converted(datatype: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match="x: holds values of another type"):
+        check({"x": value}, [Field("x", datatype, ("n",))])
+
+
+def test_numbers_may_be_given_in_a_narrower_type_and_an_empty_list_has_none() -> None:
+    assert check({"x": [1, 2]}, [Field("x", "FP32", ("n",))])["x"].tolist() == [1.0, 2.0]
+    assert check({"x": np.array([1], np.int32)}, [Field("x", "INT64", ("n",))])["x"].dtype == np.int64
+    assert check({"x": []}, [Field("x", "INT64", ("n",))])["x"].shape == (0,)
 
 
 def test_sizes_are_those_of_symbolic_axes_only() -> None:

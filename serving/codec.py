@@ -56,19 +56,23 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], data: bytes | memor
 
     Raises InvalidInput when there are too few or too many bytes.
     """
-    kind = _numpy_type(name, datatype)
+    _numpy_type(name, datatype)
     if datatype == "BYTES":
         elements = _split(name, data)
         flat = np.empty(len(elements), object)
         flat[:] = elements
     else:
-        stored = np.dtype("<u2" if datatype == "BF16" else kind).newbyteorder("<")
-        if len(data) % stored.itemsize:
+        if len(data) % stored(datatype).itemsize:
             raise InvalidInput(f"input '{name}': {len(data)} bytes are no whole number of {datatype} elements")
-        flat = np.frombuffer(data, stored)
+        flat = np.frombuffer(data, stored(datatype))
         if datatype == "BF16":
             flat = (flat.astype(np.uint32) << 16).view(np.float32)
     return Tensor(name, datatype, _reshaped(name, flat, shape))
+
+
+def stored(datatype: str) -> np.dtype[Any]:
+    """How the elements of a numeric datatype lie in raw data."""
+    return np.dtype("<u2" if datatype == "BF16" else NUMPY_TYPES[datatype]).newbyteorder("<")
 
 
 def to_json(tensor: Tensor) -> list[Any]:
@@ -84,9 +88,7 @@ def to_json(tensor: Tensor) -> list[Any]:
 def to_raw(tensor: Tensor) -> bytes:
     """The data as raw bytes, the inverse of from_raw."""
     if tensor.datatype == "BF16":
-        # Cut, not rounded: what Triton's own client does.
-        upper = np.ascontiguousarray(tensor.array, np.float32).view(np.uint32) >> 16
-        return upper.astype("<u2").tobytes()
+        return _upper_halves(np.ascontiguousarray(tensor.array, np.float32)).tobytes()
     if tensor.datatype != "BYTES":
         return np.ascontiguousarray(tensor.array, tensor.array.dtype.newbyteorder("<")).tobytes()
     parts = []
@@ -94,6 +96,13 @@ def to_raw(tensor: Tensor) -> bytes:
         encoded = value.encode() if isinstance(value, str) else value
         parts += [_LENGTH.pack(len(encoded)), encoded]
     return b"".join(parts)
+
+
+def _upper_halves(array: Array) -> Array:
+    """FP32 to the nearest BF16, ties to even, as ml_dtypes and so Triton's client does; NaN stays NaN."""
+    bits = array.view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+    return np.where(np.isnan(array), bits >> 16 | 0x40, rounded).astype("<u2")
 
 
 def _numpy_type(name: str, datatype: str) -> type[np.generic]:

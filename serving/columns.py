@@ -59,7 +59,7 @@ class Schema:
                     f"unexpected inference output '{name}' for model '{self.model}'; "
                     f"the outputs are {', '.join(fields)}"
                 )
-        return [fields[name] for name in names] or list(self.outputs)
+        return [fields[name] for name in dict.fromkeys(names)] or list(self.outputs)
 
     def rows(self, tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
         """The rows of a request's tensors. Raises InvalidInput, in Triton's words where it has some."""
@@ -97,13 +97,12 @@ class Schema:
                 f"{', '.join(field.name for field in required)}; send JSON"
             )
         (field,) = required
-        shape = [1 if size < 0 and axis == 0 else size for axis, size in enumerate(self.shape(field))]
+        shape = [*([1] if self.max_batch_size else []), *field.dims(self.axes)]
         if field.dtype == "BYTES":
             array = np.empty(1, object)
             array[0] = data
             return Tensor(field.name, field.dtype, array.reshape([1] * len(shape)))
-        element = np.dtype(NUMPY_TYPES[field.dtype]).itemsize
-        known = math.prod(size for size in shape if size >= 0) * element
+        known = math.prod(size for size in shape if size >= 0) * codec.stored(field.dtype).itemsize
         return codec.from_raw(field.name, field.dtype, [len(data) // known if s < 0 else s for s in shape], data)
 
     def _chosen(self, names: Sequence[str]) -> dict[str, Field]:
@@ -122,10 +121,10 @@ class Schema:
             )
         required = [field.name for field in (self.arrays if arrays else self.inputs) if not field.optional]
         missing = [name for name in required if name not in names]
-        if missing:
+        if missing or not names:
             raise InvalidInput(
                 f"expected {len(required)} inputs but got {len(names)} inputs for model '{self.model}'. "
-                f"Missing: {', '.join(missing)}"
+                f"Missing: {', '.join(missing or known)}"
             )
         return {name: known[name] for name in names}
 
@@ -145,12 +144,7 @@ class Schema:
 
     def gathered(self, field: Field, answers: Sequence[Row]) -> Tensor:
         """One output of all rows, with the batch axis; scalars get Triton's trailing 1."""
-        values = [answer[field.name] for answer in answers]
-        if field.dtype == "BYTES":
-            array: Array = np.empty(len(values), object)
-            array[:] = values
-        else:
-            array = np.stack([np.asarray(value, NUMPY_TYPES[field.dtype]) for value in values])
+        array: Array = np.stack([np.asarray(answer[field.name], NUMPY_TYPES[field.dtype]) for answer in answers])
         if not field.shape:
             array = array.reshape(-1, 1)
         return Tensor(field.name, field.dtype, array if self.max_batch_size else array[0])

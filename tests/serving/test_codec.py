@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from ml_dtypes import bfloat16
+from tritonclient.grpc import InferInput
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
 from serving.codec import BINARY_ONLY, Tensor, from_json, from_raw, to_json, to_raw
@@ -204,3 +206,24 @@ def test_raw_numbers_are_little_endian() -> None:
 def test_json_has_null_for_what_is_no_finite_number() -> None:
     array: Array = np.array([1.5, math.nan, math.inf, -math.inf], np.float32)
     assert to_json(Tensor("x", "FP32", array)) == [1.5, None, None, None]
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.float32, shapes))
+def test_bf16_is_rounded_as_the_triton_client_does(array: Array) -> None:
+    """The client takes ml_dtypes.bfloat16 and sends its bytes."""
+    with np.errstate(all="ignore"):
+        rounded = array.astype(bfloat16)
+    item = InferInput("x", list(array.shape), "BF16")
+    item.set_data_from_numpy(rounded)
+    sent = item._get_content() if array.size else b""
+    found = to_raw(Tensor("x", "BF16", array))
+    numbers = ~np.isnan(array).reshape(-1)
+    assert np.array_equal(np.frombuffer(found, "<u2")[numbers], np.frombuffer(sent or b"", "<u2")[numbers])
+    np.testing.assert_array_equal(from_raw("x", "BF16", array.shape, found).array, rounded.astype(np.float32))
+
+
+def test_bf16_of_a_nan_is_no_infinity() -> None:
+    """The payload of this NaN lies in the half that is cut."""
+    nan = np.array([0x7F800001], np.uint32).view(np.float32)
+    assert np.isnan(from_raw("x", "BF16", [1], to_raw(Tensor("x", "BF16", nan))).array).all()

@@ -5,8 +5,12 @@ Each gateway holds one table from these classes to what its protocol calls them.
 
 from __future__ import annotations
 
+import logging
 import reprlib
+import uuid
 from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
 
 LONGEST_VALUE = 80
 
@@ -80,3 +84,10 @@ def listed(faults: Sequence[str]) -> str:
     if len(faults) == 1:
         return faults[0]
     return f"{len(faults)} faults:\n" + "\n".join(f"  - {line}" for line in faults)
+
+
+def unexpected(error: BaseException) -> str:
+    """Log an error nobody expected with an id, and give the text that may leave the server."""
+    number = uuid.uuid4().hex[:12]
+    log.error("internal error %s", number, exc_info=error)
+    return f"internal error, id {number}; the server's log has the details"

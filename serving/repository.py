@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -18,6 +17,7 @@ from serving import model_config, model_policy, warm_up
 from serving.bundle import open_bundle
 from serving.engine import Engine
 from serving.errors import BundleError, DownstreamError, NotFound, NotReady, Unsupported
+from serving.index import NO_VERSION, UNLOADED, Entry, Index
 from serving.metrics import Metrics
 from serving.model import Model
 from serving.model_policy import Policy
@@ -26,22 +26,9 @@ from serving.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# In the index, a model whose configuration cannot be read has no versions yet.
-NO_VERSION = 0
-UNLOADED = "unloaded"
 # Seconds between two tries of a model whose graph a remote server runs that is away.
 RETRY = 2.0
 STORED = Override()
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One version in the index; ``state`` is READY, LOADING or UNAVAILABLE, ``reason`` says why not READY."""
-
-    name: str
-    version: int
-    state: str
-    reason: str = ""
 
 
 class Repository:
@@ -51,7 +38,7 @@ class Repository:
         self.folder, self._settings, self._metrics = folder, settings, metrics
         self._engines: dict[str, dict[int, Engine]] = {}
         self._configs: dict[str, ModelConfig] = {}
-        self._index: dict[tuple[str, int], Entry] = {}
+        self._index = Index()
         self._loading = threading.Lock()
         self._stop = threading.Event()
         self.loaded = False
@@ -70,11 +57,12 @@ class Repository:
         names = sorted(path.parent.name for path in self.folder.glob(f"*/{model_config.FILE}"))
         for name in names:
             # At once, so that a model whose turn has not come yet is "loading" and not "unknown".
-            self._note(Entry(name, NO_VERSION, "LOADING"))
+            self._index.note(name, NO_VERSION, "LOADING")
         away = [name for name in names if self._tried(name)]
         self.loaded = True
         while away and not self._stop.wait(RETRY):
-            away = [name for name in away if self._tried(name)]
+            # Meanwhile a client may have loaded or unloaded one.
+            away = [name for name in away if self._index.awaited(name) and self._tried(name)]
 
     def _tried(self, name: str) -> bool:
         """Whether a model is to be tried again, because what it depends on is away."""
@@ -84,7 +72,7 @@ class Repository:
             self.load(name)
         except Unsupported as error:
             log.info("%s", error)
-            self._index.pop((name, NO_VERSION), None)
+            self._index.drop_model(name)
         except NotReady as error:
             log.warning("model %s: %s; trying again", name, error)
             return True
@@ -92,7 +80,7 @@ class Repository:
             log.error("model %s: %s", name, error)
         except Exception as error:
             log.exception("model %s cannot be loaded", name)
-            self._note(Entry(name, NO_VERSION, "UNAVAILABLE", f"{type(error).__name__}: {error}"))
+            self._index.note(name, NO_VERSION, "UNAVAILABLE", f"{type(error).__name__}: {error}")
         return False
 
     def load(self, name: str, override: Override = STORED) -> None:
@@ -116,16 +104,16 @@ class Repository:
             allowed, count = model_config.candidates(config, available)
             if not allowed:
                 reason = f"{folder}: no version to serve; the version directories are {sorted(available)}"
-                self._note(Entry(name, NO_VERSION, "UNAVAILABLE", reason))
+                self._index.note(name, NO_VERSION, "UNAVAILABLE", reason)
                 raise BundleError(reason)
             self._load_versions(folder, config, allowed, count)
 
     def _load_versions(self, folder: Path, config: ModelConfig, allowed: Sequence[int], count: int) -> None:
         name = folder.name
-        policy = model_policy.policy(config, self._settings)
+        policy = self._policy(name, config)
         for ignored in policy.ignored:
             log.warning("model %s: %s of %s is not honoured here", name, ignored, model_config.FILE)
-        self._index.pop((name, NO_VERSION), None)
+        self._index.drop_model(name)
         fresh: dict[int, Engine] = {}
         failures: dict[int, DownstreamError] = {}
         for version in allowed:
@@ -147,12 +135,19 @@ class Repository:
         try:
             return model_config.from_json(folder.name, override) if override else model_config.read(folder)
         except BundleError as error:
-            self._note(Entry(folder.name, NO_VERSION, "UNAVAILABLE", str(error)))
+            self._index.note(folder.name, NO_VERSION, "UNAVAILABLE", str(error))
+            raise
+
+    def _policy(self, name: str, config: ModelConfig) -> Policy:
+        try:
+            return model_policy.policy(config, self._settings)
+        except BundleError as error:
+            self._index.note(name, NO_VERSION, "UNAVAILABLE", str(error))
             raise
 
     def _load_version(self, folder: Path, version: int, config: ModelConfig, policy: Policy) -> Engine:
         name = folder.name
-        self._note(Entry(name, version, "LOADING"))
+        self._index.note(name, version, "LOADING")
         begun = time.perf_counter()
         try:
             bundle = open_bundle(folder / str(version))
@@ -169,7 +164,8 @@ class Repository:
                 lambda model: _prepared(model, config, folder),
             )
         except NotReady as error:
-            self._note(Entry(name, version, "LOADING", str(error)))
+            serving = version in self._engines.get(name, {})
+            self._index.note(name, version, "READY" if serving else "LOADING", str(error))
             raise
         except Exception as error:
             self._quarantine(name, version, error)
@@ -187,9 +183,7 @@ class Repository:
         self._metrics.quarantined.labels(name, str(version)).inc()
         serving = version in self._engines.get(name, {})
         state = "READY" if serving else "UNAVAILABLE"
-        self._note(
-            Entry(name, version, state, f"the files on disk are quarantined: {error}" if serving else str(error))
-        )
+        self._index.note(name, version, state, f"the files on disk are quarantined: {error}" if serving else str(error))
 
     def _swap(self, name: str, fresh: dict[int, Engine], *, keep_old: bool) -> None:
         old = self._engines.get(name, {})
@@ -200,21 +194,23 @@ class Repository:
         else:
             self._engines.pop(name, None)
         for version in fresh:
-            self._note(Entry(name, version, "READY"))
+            self._index.note(name, version, "READY")
             self._metrics.ready.labels(name, str(version)).set(1)
         for version, engine in old.items():
             if now.get(version) is not engine:
                 if version not in fresh:
-                    self._note(Entry(name, version, "UNAVAILABLE", UNLOADED))
+                    self._index.note(name, version, "UNAVAILABLE", UNLOADED)
                     self._metrics.ready.labels(name, str(version)).set(0)
                 engine.close()
 
     def unload(self, name: str) -> None:
         """Stop serving a model, if it serves; rows in flight are answered first. Raises NotFound for an unknown one."""
         with self._loading:
-            if name not in self._engines and not any(entry.name == name for entry in self._index.values()):
+            if name not in self._engines and not self._index.entries(name):
                 raise NotFound(f"Request for unknown model: '{name}' is not found")
             self._swap(name, {}, keep_old=False)
+            for entry in self._index.awaited(name):
+                self._index.note(name, entry.version, "UNAVAILABLE", UNLOADED)
 
     def close(self) -> None:
         """Unload everything."""
@@ -246,8 +242,8 @@ class Repository:
                 return versions[max(versions)]
             if version in map(str, versions):
                 return versions[int(version)]
-        index = list(self._index.values())
-        known = [e for e in index if e.name == name and (not version or str(e.version) == version)]
+        entries = self._index.entries(name)
+        known = [entry for entry in entries if not version or str(entry.version) == version]
         if not version and known and all(entry.reason == UNLOADED for entry in known):
             raise NotFound(f"Request for unknown model: '{name}' has no available versions, it is unloaded")
         if known:
@@ -255,7 +251,7 @@ class Repository:
             raise NotReady(
                 f"Request for model '{name}' version {newest.version} is not ready: {newest.reason or 'loading'}"
             )
-        if version and any(entry.name == name for entry in index):
+        if version and entries:
             raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
         raise NotFound(f"Request for unknown model: '{name}' is not found")
 
@@ -269,17 +265,13 @@ class Repository:
 
     def index(self) -> list[Entry]:
         """Every version that was ever tried since the start, in order."""
-        # One step, since the thread that loads changes the dictionary.
-        return [entry for _, entry in sorted(self._index.copy().items())]
+        return self._index.entries()
 
     @property
     def ready(self) -> bool:
         """Whether loading is over, and every model that was not unloaded on purpose has a version that answers."""
-        wanted = {entry.name for entry in list(self._index.values()) if entry.reason != UNLOADED}
+        wanted = {entry.name for entry in self._index.entries() if entry.reason != UNLOADED}
         return self.loaded and bool(self._engines) and wanted <= self._engines.keys()
-
-    def _note(self, entry: Entry) -> None:
-        self._index[entry.name, entry.version] = entry
 
 
 def _prepared(model: Model, config: ModelConfig, folder: Path) -> None:

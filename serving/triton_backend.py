@@ -27,6 +27,7 @@ from serving.errors import (
     NotReady,
     Overloaded,
     Unsupported,
+    unexpected,
 )
 from serving.settings import Settings, for_model, read_available_cores
 from serving.tensors import NUMPY_TYPES, Array, Row
@@ -101,7 +102,7 @@ class TritonPythonModel:
 
     def _failed(self, error: Exception) -> Any:
         name = next((code for kind, code in CODES.items() if isinstance(error, kind)), "INTERNAL")
-        text = str(error) if isinstance(error, DownstreamError) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, DownstreamError) else unexpected(error)
         triton_error = self._utils.TritonError(text, getattr(self._utils.TritonError, name))
         return self._utils.InferenceResponse(output_tensors=[], error=triton_error)
 

@@ -30,7 +30,7 @@ LAYERS = [
     ("serving.gateway.classification", "serving.gateway.shared_memory", "serving.gateway.tracing"),
     ("serving.gateway.messages", "serving.gateway.log_settings"),
     ("serving.repository",),
-    ("serving.model_policy", "serving.warm_up", "serving.overrides"),
+    ("serving.model_policy", "serving.warm_up", "serving.overrides", "serving.index"),
     ("serving.model_config",),
     ("serving.engine",),
     ("serving.proof", "serving.statistics"),

@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 
 # Seconds until a server that does not answer is taken to be away, where no deadline says otherwise.
 PATIENCE = 30.0
+# Seconds for an answer to the question whether it is ready: who asks that asks again, and may be told to stop.
+ANSWERS = 5.0
 # gRPC's own default waits up to two minutes before it tries a server again that was away.
 CHANNEL = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 2000)]
 DATATYPES = {"bool": "BOOL", "float16": "FP16", "float32": "FP32", "float64": "FP64"}
@@ -79,7 +81,7 @@ class Triton:
     async def _is_ready(self, remote: Remote) -> bool:
         with _told(remote):
             ready = await self._client(remote.address).is_model_ready(
-                remote.model, remote.version, client_timeout=PATIENCE
+                remote.model, remote.version, client_timeout=ANSWERS
             )
             return bool(ready)
 

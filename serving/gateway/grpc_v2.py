@@ -14,11 +14,11 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from serving import errors
+from serving.errors import unexpected
 from serving.gateway.grpc_health import Health, add_health
 from serving.gateway.grpc_management import ManagementMethods
 from serving.gateway.grpc_messages import parse_infer, render_infer
 from serving.gateway.management import Management
-from serving.gateway.v2 import unexpected
 
 CODES: dict[type[errors.DownstreamError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,

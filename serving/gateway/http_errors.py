@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving import errors
-from serving.gateway.v2 import unexpected
+from serving.errors import unexpected
 
 STATUS: dict[type[errors.DownstreamError], int] = {
     errors.InvalidInput: 400,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-import uuid
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -23,8 +21,6 @@ from serving.metrics import Metrics
 from serving.repository import Repository
 from serving.settings import Settings
 from serving.tensors import Field, Row
-
-log = logging.getLogger(__name__)
 
 SERVER_NAME = "downstream"
 EXTENSIONS = (
@@ -149,10 +145,3 @@ def _all(answers: Sequence[Row | BaseException]) -> list[Row]:
             raise answer
         rows.append(answer)
     return rows
-
-
-def unexpected(error: BaseException) -> str:
-    """Log an error nobody expected with an id, and give the text that may leave the server."""
-    number = uuid.uuid4().hex[:12]
-    log.error("internal error %s", number, exc_info=error)
-    return f"internal error, id {number}; the server's log has the details"

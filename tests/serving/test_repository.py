@@ -321,3 +321,11 @@ def test_the_directory_and_not_the_manifest_says_which_version_it_is(repository:
     repository.load_all()
     manifest = repository.get("intent").bundle.manifest
     assert (manifest.name, manifest.version) == ("intent", 7)
+
+
+def test_configuration_that_asks_for_the_impossible_is_in_the_index_with_the_reason(repository: Repository) -> None:
+    write_bundle(repository.folder, config="parameters { key: 'max_waste' value { string_value: '0' } }")
+    repository.load_all()
+    (entry,) = repository.index()
+    assert (entry.version, entry.state) == (0, "UNAVAILABLE")
+    assert "max_waste" in entry.reason

@@ -144,14 +144,18 @@ def test_rows_of_a_batch_meet_before_the_first_of_them_runs(model: TritonPythonM
     assert [len(batch.lengths) for batch in seen] == [3]
 
 
-def test_failure_of_the_graph_is_internal_and_told(model: TritonPythonModel) -> None:
+def test_failure_of_the_graph_is_internal_and_only_the_log_has_its_details(
+    model: TritonPythonModel, caplog: pytest.LogCaptureFixture
+) -> None:
     backend = HeldBackend(len(LABELS))
     backend.failure = RuntimeError("out of memory")
     backend.released.set()
     model._engine.model.backend = backend
     (found,) = model.execute([Request(text=texts("a"))])
     assert found.error.code == "INTERNAL"
-    assert "out of memory" in str(found.error)
+    assert "out of memory" not in str(found.error)
+    assert str(found.error).split("id ")[1].split(";")[0] in caplog.text
+    assert "out of memory" in caplog.text
 
 
 def test_row_that_cannot_make_its_timeout_is_refused_as_unavailable(model: TritonPythonModel) -> None:

@@ -126,9 +126,7 @@ def test_setting_that_is_no_address_is_refused(text: str) -> None:
 def test_model_waits_for_its_server_and_serves_when_it_comes(tmp_path: Path, metrics: Metrics) -> None:
     write_bundle(tmp_path / "here", "intent")
     write_bundle(tmp_path / "there", "intent")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = unused_port()
     repository = Repository(tmp_path / "here", Settings(triton_graphs=f"127.0.0.1:{port}/{{name}}"), metrics)
     loading = threading.Thread(target=repository.load_all)
     loading.start()
@@ -153,8 +151,45 @@ def test_model_waits_for_its_server_and_serves_when_it_comes(tmp_path: Path, met
         repository.close()
 
 
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
 def _answers(repository: Repository) -> bool:
     try:
         return bool(repository.get("intent").submit({"text": "a"}).result(PATIENCE)["label"])
     except NotReady:
         return False
+
+
+def test_model_that_is_unloaded_while_it_waits_for_its_server_is_not_loaded_later(
+    tmp_path: Path, metrics: Metrics
+) -> None:
+    write_bundle(tmp_path, "intent")
+    repository = Repository(tmp_path, Settings(triton_graphs=f"127.0.0.1:{unused_port()}/{{name}}"), metrics)
+    loading = threading.Thread(target=repository.load_all)
+    loading.start()
+    assert polled(lambda: repository.loaded, PATIENCE)
+    repository.unload("intent")
+    # Nothing is left to wait for, so loading ends by itself.
+    loading.join(PATIENCE)
+    assert not loading.is_alive()
+    assert [(entry.state, entry.reason) for entry in repository.index()] == [("UNAVAILABLE", "unloaded")]
+
+
+def test_reload_that_finds_the_server_away_leaves_the_version_ready(tmp_path: Path, metrics: Metrics) -> None:
+    write_bundle(tmp_path / "here", "intent")
+    write_bundle(tmp_path / "there", "intent")
+    with running(tmp_path / "there") as server:
+        repository = Repository(tmp_path / "here", Settings(triton_graphs=f"{server.grpc}/{{name}}"), metrics)
+        repository.load_all()
+    with pytest.raises(NotReady, match="which runs the graph"):
+        repository.load("intent")
+    (entry,) = repository.index()
+    assert entry.state == "READY"
+    assert "which runs the graph" in entry.reason
+    assert repository.versions("intent") == [1]
+    repository.close()

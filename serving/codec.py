@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,10 @@ MAX_AXES = 8
 # Half precision has no form but the binary one, in JSON as in gRPC's typed contents.
 BINARY_ONLY = ("FP16", "BF16")
 _LENGTH = struct.Struct("<I")
-# What a JSON value must be for each kind of numpy type: truth, signed and unsigned integer, floating point.
-_JSON_TYPES = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
+# What a JSON value must be for each datatype, by numpy's kinds: truth, integers, floating point, text.
+_KINDS: Mapping[str, tuple[type, ...]] = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float), "O": (str,)}
+_WANTED = {bool: "true or false", int: "whole numbers", float: "numbers", str: "texts"}
+_JSON_TYPES = {datatype: _KINDS[np.dtype(kind).kind] for datatype, kind in NUMPY_TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,12 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any) -> Tens
     if datatype in BINARY_ONLY:
         raise InvalidInput(f"input '{name}': {datatype} has no JSON form; send it as binary data")
     try:
+        wanted = _JSON_TYPES[datatype]
         values = list(flattened(data))
-        if datatype == "BYTES":
-            flat = np.empty(len(values), object)
-            flat[:] = [_text(value) for value in values]
-        else:
-            # numpy would make 1 of 1.5, of "1" and of true.
-            strangers = [value for value in values if type(value) not in _JSON_TYPES[np.dtype(kind).kind]]
-            if strangers:
-                raise ValueError(f"got {shown(strangers[0])}")
-            flat = np.array(values, dtype=kind)
+        # numpy would make 1 of 1.5, of "1" and of true.
+        if strangers := [value for value in values if type(value) not in wanted]:
+            raise ValueError(f"got {shown(strangers[0])}, give {_WANTED[wanted[-1]]}")
+        flat = np.array(values, dtype=kind)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(f"input '{name}': data is not {datatype}: {error}") from None
     return Tensor(name, datatype, _reshaped(name, flat, shape))
@@ -144,6 +142,12 @@ def flattened(data: Any) -> Iterable[Any]:
     """The values of a list, nested as deep as it may be. Raises ValueError when it is no list."""
     if not isinstance(data, list):
         raise ValueError("data must be a list")
+    if list not in set(map(type, data)):
+        return data
+    return _unnested(data)
+
+
+def _unnested(data: list[Any]) -> Iterable[Any]:
     # No recursion: each value would climb through every level, and there may be as many as the JSON parser takes.
     open_lists = [iter(data)]
     while open_lists:
@@ -154,9 +158,3 @@ def flattened(data: Any) -> Iterable[Any]:
             yield value
         else:
             open_lists.pop()
-
-
-def _text(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError(f"BYTES data must be texts, got {shown(value)}")
-    return value

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Schema:
     outputs: tuple[Field, ...]
     axes: Mapping[str, Sequence[str]]
     max_batch_size: int
+    # What was found out about the few ways in which requests name inputs: it would take longer than all else here.
+    _complete: dict[tuple[str, ...], Mapping[str, Field]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, task: Task, model: str, max_batch_size: int) -> Schema:
@@ -37,7 +40,7 @@ class Schema:
         first = next(iter(task.graphs.values()))
         return cls(model, task.inputs, first.inputs, task.outputs, task.axes, max_batch_size)
 
-    @property
+    @cached_property
     def fields(self) -> tuple[Field, ...]:
         """Every input that a request may name."""
         return (*self.inputs, *self.arrays)
@@ -66,11 +69,11 @@ class Schema:
         given = {tensor.name: tensor for tensor in tensors}
         if len(given) != len(tensors):
             raise InvalidInput(f"an input is given twice for model '{self.model}'")
-        fields = self._chosen(list(given))
+        fields = self._chosen(tuple(given))
         for tensor in tensors:
             self._check(tensor, fields[tensor.name])
         if not self.max_batch_size:
-            return [{name: _scalar(tensor.array, fields[name]) for name, tensor in given.items()}]
+            return [{name: next(iter(_values(tensor.array[None], fields[name]))) for name, tensor in given.items()}]
         counts = {tensor.array.shape[0] for tensor in tensors}
         if len(counts) > 1:
             raise InvalidInput(f"the inputs of model '{self.model}' have different batch sizes: {sorted(counts)}")
@@ -80,10 +83,8 @@ class Schema:
                 f"inference request batch-size must be <= {self.max_batch_size} for '{self.model}', "
                 f"and at least 1, got {count}"
             )
-        return [
-            {name: _scalar(tensor.array[index], fields[name]) for name, tensor in given.items()}
-            for index in range(count)
-        ]
+        columns = [_values(tensor.array, fields[name]) for name, tensor in given.items()]
+        return [dict(zip(given, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def raw(self, data: bytes) -> Tensor:
         """The one input that a row needs, of nothing but its data: a text as it is, else raw elements of one row.
@@ -105,8 +106,10 @@ class Schema:
         known = math.prod(size for size in shape if size >= 0) * codec.stored(field.dtype).itemsize
         return codec.from_raw(field.name, field.dtype, [len(data) // known if s < 0 else s for s in shape], data)
 
-    def _chosen(self, names: Sequence[str]) -> dict[str, Field]:
+    def _chosen(self, names: tuple[str, ...]) -> Mapping[str, Field]:
         """The fields of the given names, complete: all of one kind and none of the other."""
+        if names in self._complete:
+            return self._complete[names]
         known = {field.name: field for field in self.fields}
         for name in names:
             if name not in known:
@@ -126,7 +129,13 @@ class Schema:
                 f"expected {len(required)} inputs but got {len(names)} inputs for model '{self.model}'. "
                 f"Missing: {', '.join(missing or known)}"
             )
-        return {name: known[name] for name in names}
+        return self._complete.setdefault(names, {name: known[name] for name in names})
+
+    @cached_property
+    def _accepted(self) -> Mapping[str, Sequence[Sequence[int]]]:
+        """The wire shapes of each input. A column of scalars may come without its trailing 1, as people write it."""
+        shapes = {field: self.shape(field) for field in self.fields}
+        return {f.name: [shape] if f.shape else [shape, shape[:-1]] for f, shape in shapes.items()}
 
     def _check(self, tensor: Tensor, field: Field) -> None:
         if tensor.datatype != field.dtype:
@@ -134,17 +143,16 @@ class Schema:
                 f"inference input '{tensor.name}' data-type is '{tensor.datatype}', "
                 f"but model '{self.model}' expects '{field.dtype}'"
             )
-        wanted, found = self.shape(field), list(tensor.array.shape)
-        # A column of scalars may come without its trailing 1: that is how people write it.
-        accepted = [wanted] if field.shape else [wanted, wanted[:-1]]
+        found, accepted = tensor.array.shape, self._accepted[field.name]
         if not any(_fits(found, shape) for shape in accepted):
             raise InvalidInput(
-                f"unexpected shape for input '{tensor.name}' for model '{self.model}'. Expected {wanted}, got {found}"
+                f"unexpected shape for input '{tensor.name}' for model '{self.model}'. "
+                f"Expected {accepted[0]}, got {list(found)}"
             )
 
     def gathered(self, field: Field, answers: Sequence[Row]) -> Tensor:
         """One output of all rows, with the batch axis; scalars get Triton's trailing 1."""
-        array: Array = np.stack([np.asarray(answer[field.name], NUMPY_TYPES[field.dtype]) for answer in answers])
+        array: Array = np.array([answer[field.name] for answer in answers], NUMPY_TYPES[field.dtype])
         if not field.shape:
             array = array.reshape(-1, 1)
         return Tensor(field.name, field.dtype, array if self.max_batch_size else array[0])
@@ -154,6 +162,6 @@ def _fits(found: Sequence[int], wanted: Sequence[int]) -> bool:
     return len(found) == len(wanted) and all(w in (-1, f) for f, w in zip(found, wanted, strict=True))
 
 
-def _scalar(value: Any, field: Field) -> Any:
-    """A row's value; a scalar without the trailing axis that it has on the wire."""
-    return value if field.shape or not isinstance(value, np.ndarray) else value.reshape(-1)[0]
+def _values(array: Array, field: Field) -> Iterable[Any]:
+    """The values of all rows; scalars without the trailing axis that they have on the wire."""
+    return array if field.shape else array.reshape(-1)

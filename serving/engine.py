@@ -164,13 +164,21 @@ class Engine:
     async def answer_all(self, rows: Sequence[Row], call: Call) -> list[Row | BaseException]:
         """Each row's answer, or the exception that it raised, in order; counted in the statistics as one request."""
         begun = time.monotonic_ns()
-        answers = await asyncio.gather(*(self.answer(row, call) for row in rows), return_exceptions=True)
+        answers: list[Row | BaseException]
+        if len(rows) == 1:
+            # As the rest does, without a task of its own.
+            try:
+                answers = [await self.answer(rows[0], call)]
+            except Exception as error:
+                answers = [error]
+        else:
+            answers = await asyncio.gather(*(self.answer(row, call) for row in rows), return_exceptions=True)
         spent = time.monotonic_ns() - begun
         if any(isinstance(answer, BaseException) for answer in answers):
             self.statistics.failed(spent)
         else:
             self.statistics.succeeded(call, spent, cached=self._cache is not None)
-        return list(answers)
+        return answers
 
     def submit_all(self, rows: Sequence[tuple[Row, Call]]) -> list[Future[Row] | Exception]:
         """Queue rows of many requests at once, so that those of like length can meet; what ``submit`` would raise is

@@ -134,7 +134,7 @@ def _typed(value: object, field: Field) -> Any:
                 raise ValueError(f"not UTF-8 at byte {error.start}") from None
         if not isinstance(value, str):
             raise TypeError("not a text")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not (value.isascii() or _is_text(value)):
             raise ValueError("holds a lone surrogate, which is not text")
         return value
     kind = np.dtype(NUMPY_TYPES[field.dtype])
@@ -153,6 +153,14 @@ def _typed(value: object, field: Field) -> Any:
     return array
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def sizes(tensors: Tensors, fields: Sequence[Field]) -> dict[str, int]:
     """The size of each symbolic axis, as these arrays of one row have it."""
     found: dict[str, int] = {}
@@ -169,6 +177,9 @@ def stack(rows: Sequence[Tensors], fields: Sequence[Field]) -> dict[str, Array]:
 
     ``rows[i][name]`` has the field's own shape; the result has shape ``(len(rows), ...)``.
     """
+    if len(rows) == 1:
+        # The most frequent batch: a view, nothing is copied.
+        return {field.name: rows[0][field.name][np.newaxis] for field in fields}
     batch: dict[str, Array] = {}
     for field in fields:
         arrays = [row[field.name] for row in rows]

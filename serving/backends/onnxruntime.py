@@ -18,11 +18,12 @@ class OnnxRuntime:
     """Sessions by graph name; each ``run`` uses the calling thread only, so N runners use N cores."""
 
     def __init__(self, sessions: Mapping[str, ort.InferenceSession]) -> None:
-        self.sessions = dict(sessions)
+        self.sessions = {
+            name: (session, [output.name for output in session.get_outputs()]) for name, session in sessions.items()
+        }
 
     def run(self, graph: str, batch: Tensors, timeout: float | None = None) -> dict[str, Array]:
-        session = self.sessions[graph]
-        names = [output.name for output in session.get_outputs()]
+        session, names = self.sessions[graph]
         return dict(zip(names, session.run(names, dict(batch)), strict=True))
 
     def close(self) -> None:

@@ -147,17 +147,29 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes | N
             return compression.decompressed(body, encoding, limit)
 
 
-async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
+async def _unless_gone(work: Awaitable[Answer], receive: Receive) -> Answer | None:
     """The result of ``work``, or None when the client leaves first: then the work is cancelled, not computed."""
-    task = asyncio.ensure_future(work)
+    own = asyncio.current_task()
+    assert own is not None
+    left = False
+
+    def leave(gone: asyncio.Future[Message]) -> None:
+        nonlocal left
+        if not gone.cancelled():
+            left = True
+            own.cancel()
+
     gone = asyncio.ensure_future(receive())
+    gone.add_done_callback(leave)
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            return None
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        own.uncancel()
+        return None
     finally:
-        task.cancel()
+        gone.remove_done_callback(leave)
         gone.cancel()
 
 

@@ -40,8 +40,8 @@ class Limits:
     the sum of L^2, the share of attention spent on padding. A row joins a batch only where that saves more than the
     share ``gain`` of its own predicted cost.
 
-    ``patience`` and ``stretch`` bound how long a row can be passed over: one without a deadline, or with a later one, is
-    as urgent as one whose deadline is ``stretch`` times its own predicted cost away, and at most ``patience`` seconds.
+    ``patience`` and ``stretch`` bound how long a row can be passed over: one without a deadline, or with a later one,
+    is as urgent as one whose deadline is ``stretch`` times its predicted cost away, and at most ``patience`` seconds.
     So short rows go first, and each waits in proportion to what it asks for (Bender, Chakrabarti and Muthukrishnan,
     "Flow and stretch metrics for scheduling continuous job streams", SODA 1998). An infinite ``stretch`` is the order
     of arrival.

@@ -55,12 +55,13 @@ class Entry:
         return 2 * self.level + self.demoted
 
     def is_alive(self, now: float) -> bool:
-        """Whether somebody still waits for the row; an expired one is told so and not run."""
-        if self.begin_by > now and self.answer_by > now:
-            return not self.future.cancelled()
+        """Whether somebody still waits for the row, and it may still run."""
+        return self.begin_by > now and self.answer_by > now and not self.future.cancelled()
+
+    def tell_expired(self) -> None:
+        """Tell the caller, unless it left, that the time of the row passed."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(DeadlineExceeded(EXPIRED))
-        return False
 
 
 # What lists are sorted by, and its entry: (rank, due, number, entry), or (length, due, number, entry) for mates. Tuples
@@ -80,6 +81,7 @@ class Queue:
         self._order: list[Key] = []
         self._mates: dict[object, dict[int, list[Key]]] = {}
         self._to_demote: list[tuple[float, int, Entry]] = []
+        self._dropped: list[Entry] = []
         self._numbers = count()
         self._rows: Counter[int] = Counter()
         self._backlog: dict[int, float] = {}
@@ -135,9 +137,19 @@ class Queue:
             self._backlog[entry.level] = max(0.0, left) if self._rows[entry.level] else 0.0
             entry.waiting = False
 
+    def drop(self, dead: Sequence[Entry]) -> None:
+        """Take out rows that are not alive; their callers are to be told."""
+        self.remove(dead)
+        self._dropped += dead
+
     def drop_dead(self, now: float, most: int | None = None) -> None:
-        """Take out every row that nobody waits for, or those among so many of the most urgent."""
-        self.remove([key[3] for key in self._order[:most] if not key[3].is_alive(now)])
+        """Drop every row that is not alive, or those among so many of the most urgent."""
+        self.drop([key[3] for key in self._order[:most] if not key[3].is_alive(now)])
+
+    def dropped(self) -> Sequence[Entry]:
+        """The rows that were dropped since this was last asked."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
 
     def head(self, now: float) -> Entry | None:
         """The most urgent row that is alive; what waited beyond its time is first put behind its level."""
@@ -146,7 +158,7 @@ class Queue:
             first = self._order[0][3]
             if first.is_alive(now):
                 return first
-            self.remove([first])
+            self.drop([first])
         return None
 
     def mates(self, head: Entry) -> list[Sequence[Key]]:

@@ -125,10 +125,13 @@ class Scheduler:
         # A row that would be too late after it was held back for company is not held back at all.
         if now + self._limits.delay < entry.latest:
             entry.held_until += self._limits.delay
-        with self._changed:
-            self._admit(entry, policy.capacity)
-            self._waiting.add(entry)
-            self._changed.notify()
+        try:
+            with self._changed:
+                self._admit(entry, policy.capacity)
+                self._waiting.add(entry)
+                self._changed.notify()
+        finally:
+            self._tell()
         return entry.future
 
     def held(self) -> AbstractContextManager[Any]:
@@ -174,15 +177,16 @@ class Scheduler:
         Dead rows are dropped on the way.
         """
         with self._changed:
-            now = self._clock()
-            if self._limits.delay:
-                # Callers that left are no company to wait for.
-                self._waiting.drop_dead(now, WINDOW)
-            head = self._waiting.head(now)
-            if head is None or self._pause():
-                return []
-            batch = self._batch(head, now)
+            batch = self._batch(self._clock())
+        self._tell()
         return [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
+
+    def _tell(self) -> None:
+        """Tell the callers of dropped rows; not while the queue is locked, since what they do then is not ours."""
+        with self._changed:
+            dropped = self._waiting.dropped()
+        for entry in dropped:
+            entry.tell_expired()
 
     def _work(self) -> None:
         while True:
@@ -201,14 +205,21 @@ class Scheduler:
             return 0
         return max(0, self._waiting.held_until() - self._clock())
 
-    def _batch(self, head: Entry, now: float) -> list[Entry]:
-        """The head and the rows that run well with it, taken out of the queue.
+    def _batch(self, now: float) -> list[Entry]:
+        """The most urgent row and the rows that run well with it, taken out of the queue; none if none may run.
 
         Rows of a later rank only where all of an earlier one are in the batch: they must not slow it down for those.
         """
-        limits, waiting = self._limits, len(self._waiting)
+        limits = self._limits
+        if limits.delay:
+            # Callers that left are no company to wait for.
+            self._waiting.drop_dead(now, WINDOW)
+        head = self._waiting.head(now)
+        if head is None or self._pause():
+            return []
         # Rows are shared out between the runners before they are batched, two idle cores beat one batch; but not those
         # that were held back for a batch, or for which the configuration prefers one.
+        waiting = len(self._waiting)
         rows = min(limits.max_rows, max(ceil(waiting / self._runners), limits.formed(waiting)))
         batch = [head]
         if rows > 1:
@@ -216,7 +227,7 @@ class Scheduler:
             for mates in self._waiting.mates(head):
                 if not group.grow(mates):
                     break
-            self._waiting.remove(group.dead)
+            self._waiting.drop(group.dead)
             batch = group.entries[: limits.formed(len(group.entries)) or len(group.entries)]
         self._waiting.remove(batch)
         return batch

@@ -73,16 +73,18 @@ class Learner:
         self._products, self._seen = np.zeros((3, 3)), np.zeros(3)
         self._weight = self._slowness = 0.0
 
-    def learn(self, rows: int, length: int, seconds: float) -> None:
-        """Count one run; every ``EVERY`` runs correct the model. Microseconds; from several threads at once."""
+    def learn(self, rows: int, length: int, seconds: float) -> bool:
+        """Count one run; whether it corrected the model, as every ``EVERY`` do. From several threads at once."""
         # Written so that NaN is left out.
         if not 0 < seconds < inf:
-            return
+            return False
         with self._lock:
             self._runs.append((rows, length, seconds))
-            if len(self._runs) == self.EVERY:
-                self._correct()
-                self._runs.clear()
+            if len(self._runs) < self.EVERY:
+                return False
+            self._correct()
+            self._runs.clear()
+            return True
 
     def _correct(self) -> None:
         shapes = _terms(self._runs)

@@ -142,6 +142,11 @@ class Engine:
         """Seconds until a row that came now would run."""
         return self._scheduler.predicted_wait()
 
+    @property
+    def shared_rows(self) -> int:
+        """How many rows were answered by the run of an equal one."""
+        return self.flights.shared if self.flights else 0
+
     def submit(self, row: Row, call: Call | None = None) -> Future[Row]:
         """Queue one row.
 
@@ -243,8 +248,8 @@ class Engine:
         return answers
 
     def _ran(self, batch: Batch) -> None:
-        if self.known_cost:
-            self.cost = self.known_cost.learn(batch)
+        if self.known_cost and self.known_cost.learn(batch):
+            self.cost = self.known_cost.model
         self._observe(batch)
 
     def enter(self) -> bool:

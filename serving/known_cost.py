@@ -25,10 +25,9 @@ class KnownCost:
         """As far as is known now."""
         return self._learner.model
 
-    def learn(self, batch: Batch) -> CostModel:
-        """Correct it by a run; the model then."""
-        self._learner.learn(len(batch.lengths), max(batch.lengths), batch.seconds)
-        return self._learner.model
+    def learn(self, batch: Batch) -> bool:
+        """Count a run; whether it corrected the model."""
+        return self._learner.learn(len(batch.lengths), max(batch.lengths), batch.seconds)
 
     def keep(self) -> None:
         """Have the next start know it."""

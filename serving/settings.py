@@ -185,6 +185,13 @@ def read_available_cores() -> int:
     return available_cores(_cpu_max(Path("/sys/fs/cgroup")), sorted(os.sched_getaffinity(0)))
 
 
+def cores_explained() -> str:
+    """Where the number of available cores comes from, for people."""
+    cpu_max, affinity = _cpu_max(Path("/sys/fs/cgroup")), len(os.sched_getaffinity(0))
+    quota = "none" if cpu_max is None or cpu_max.startswith("max") else f"{cpu_max.replace(' ', ' us in each ')} us"
+    return f"this process may run on {affinity} of {os.cpu_count()} cores; quota of its cgroup: {quota}"
+
+
 def _cpu_max(cgroup: Path) -> str | None:
     """The quota as cgroup v2 writes it; the two files of cgroup v1 are put together to the same text."""
     if (cgroup / "cpu.max").is_file():

@@ -226,10 +226,10 @@ class Engine:
         key = call.priority, identity(encoded, self.model.graph.inputs)
         return self.flights.board(key, job, inf if deadline is None else deadline)
 
-    def _fly(self, job: Job) -> Future[Row]:
-        call = job.call
+    def _fly(self, job: Job, answer: Future[Row] | None = None) -> Future[Row]:
+        call, length = job.call, self.model.length(job.encoded)
         return self._scheduler.submit(
-            job, self.model.length(job.encoded), job.deadline, priority=call.priority, wait=call.wait, group=call
+            job, length, job.deadline, priority=call.priority, wait=call.wait, group=call, future=answer
         )
 
     def _run(self, jobs: Sequence[Job]) -> list[Row]:

@@ -63,7 +63,7 @@ def lines(engine: Engine, settings: Settings) -> Iterator[str]:
     elif limits.max_rows == 1:
         yield "                rows run alone: max_batch_size of the model is 0 or 1"
     if limits.preferred or limits.delay:
-        yield f"                preferred sizes {list(limits.preferred)}, held back for at most {1e3 * limits.delay:g} ms"
+        yield f"                preferred sizes {list(limits.preferred)}, held back {1e3 * limits.delay:g} ms at most"
     yield f"order           earliest deadline, or {limits.stretch:g} times the predicted run after arrival, or"
     yield f"                {limits.patience:g} s after it; {limits.levels or 'no'} priority levels"
     yield f"waiting         at most {limits.capacity} rows"

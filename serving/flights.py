@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from serving.errors import DeadlineExceeded
@@ -14,28 +13,45 @@ from serving.tensors import Array, Field, Tensors
 Passenger = TypeVar("Passenger")
 
 
-class Ticket(Future[Any]):
-    """What one caller waits for; giving it back cancels the run only where nobody else waits for it."""
+class Flight(Future[Any]):
+    """One run, queued or running, and what its first passenger waits for; the ``riders`` were taken along.
 
-    def __init__(self, leave: Callable[[], None]) -> None:
+    It is wanted until ``until``, on the clock of deadlines. The first passenger that leaves cancels the run only where
+    no rider waits for it: else ``cancel`` is false, as of a run that has begun.
+    """
+
+    def __init__(self, lock: threading.Lock, key: Hashable, passenger: Any, until: float) -> None:
         super().__init__()
-        self._leave = leave
+        self.lock, self.key, self.passenger, self.until = lock, key, passenger, until
+        self.riders: list[Rider] = []
+        self.left = False
 
     def cancel(self) -> bool:
-        """As of any future; the row of a caller that left is not run unless for others."""
-        left = not self.cancelled() and super().cancel()
-        if left:
-            self._leave()
-        return left or self.cancelled()
+        """Leave; whether nobody is aboard any more, and the run will not begin."""
+        with self.lock:
+            self.left = True
+        return self.cancel_if_empty()
+
+    def cancel_if_empty(self) -> bool:
+        """Cancel the run if everybody left."""
+        with self.lock:
+            empty = self.left and all(rider.cancelled() for rider in self.riders)
+        return empty and super().cancel()
 
 
-@dataclass(eq=False)
-class Flight(Generic[Passenger]):
-    """One run, queued or running: until when it is wanted, on the clock of deadlines, and who waits for it."""
+class Rider(Future[Any]):
+    """What a passenger that was taken along waits for."""
 
-    until: float
-    run: Future[Any]
-    aboard: list[tuple[Passenger, float, Ticket]] = field(default_factory=list)
+    def __init__(self, flight: Flight, passenger: Any, until: float) -> None:
+        super().__init__()
+        self.flight, self.passenger, self.until = flight, passenger, until
+
+    def cancel(self) -> bool:
+        """Leave; the run is cancelled with the last one."""
+        if not super().cancel():
+            return False
+        self.flight.cancel_if_empty()
+        return True
 
 
 class Flights(Generic[Passenger]):
@@ -46,9 +62,11 @@ class Flights(Generic[Passenger]):
     passenger's own, that passenger flies again.
     """
 
-    def __init__(self, fly: Callable[[Passenger], Future[Any]], share: Callable[[Passenger, Passenger], None]) -> None:
+    def __init__(
+        self, fly: Callable[[Passenger, Flight], object], share: Callable[[Passenger, Passenger], None]
+    ) -> None:
         self._fly, self._share = fly, share
-        self._known: dict[Hashable, Flight[Passenger]] = {}
+        self._known: dict[Hashable, Flight] = {}
         # Never held while a run is queued or a future completed: those have locks of their own.
         self._lock = threading.Lock()
         self.shared = 0
@@ -56,71 +74,58 @@ class Flights(Generic[Passenger]):
     def board(self, key: Hashable, passenger: Passenger, until: float) -> Future[Any]:
         """The answer of the run for ``key``, one that is known or a new one. Raises what ``fly`` raises."""
         with self._lock:
-            flight = self._known.get(key)
-            if flight and (flight.run.running() or until >= flight.until):
+            known = self._known.get(key)
+            if known and (until >= known.until or known.running()):
                 self.shared += 1
-                return self._ticket(key, flight, passenger, until)
-        flight = Flight(until, self._fly(passenger))
+                rider = Rider(known, passenger, until)
+                known.riders.append(rider)
+                return rider
+        flight = Flight(self._lock, key, passenger, until)
+        self._fly(passenger, flight)
         with self._lock:
-            ticket = self._ticket(key, flight, passenger, until)
             self._known[key] = flight
-        flight.run.add_done_callback(lambda run: self._land(key, flight))
-        return ticket
+        flight.add_done_callback(self._land)
+        return flight
 
-    def _ticket(self, key: Hashable, flight: Flight[Passenger], passenger: Passenger, until: float) -> Ticket:
-        ticket = Ticket(lambda: self._leave(key, flight))
-        flight.aboard.append((passenger, until, ticket))
-        return ticket
-
-    def _leave(self, key: Hashable, flight: Flight[Passenger]) -> None:
+    def _land(self, flight: Any) -> None:
+        key: Hashable = flight.key
         with self._lock:
-            if not all(ticket.cancelled() for _, _, ticket in flight.aboard):
-                return
-            self._forget(key, flight)
-        flight.run.cancel()
-
-    def _forget(self, key: Hashable, flight: Flight[Passenger]) -> None:
-        if self._known.get(key) is flight:
-            del self._known[key]
-
-    def _land(self, key: Hashable, flight: Flight[Passenger]) -> None:
-        with self._lock:
-            self._forget(key, flight)
-        if flight.run.cancelled():
+            if self._known.get(key) is flight:
+                del self._known[key]
+            riders, flight.riders = flight.riders, []
+        if not riders:
             return
-        error = flight.run.exception()
-        flown = flight.aboard[0][0]
-        for passenger, until, ticket in flight.aboard:
-            if isinstance(error, DeadlineExceeded) and until > flight.until:
-                self._fly_again(key, passenger, until, ticket)
-            elif ticket.set_running_or_notify_cancel():
-                if error:
-                    ticket.set_exception(error)
-                    continue
-                if passenger is not flown:
-                    self._share(flown, passenger)
-                ticket.set_result(flight.run.result())
+        cancelled = flight.cancelled()
+        error = None if cancelled else flight.exception()
+        for rider in riders:
+            # One may have come in just when the last one left.
+            if cancelled or (isinstance(error, DeadlineExceeded) and rider.until > flight.until):
+                self._fly_again(key, rider)
+            else:
+                if not error:
+                    self._share(flight.passenger, rider.passenger)
+                _pass_on(flight, rider)
 
-    def _fly_again(self, key: Hashable, passenger: Passenger, until: float, ticket: Ticket) -> None:
-        if ticket.cancelled():
+    def _fly_again(self, key: Hashable, rider: Rider) -> None:
+        if rider.cancelled():
             return
         try:
-            again = self.board(key, passenger, until)
+            again = self.board(key, rider.passenger, rider.until)
         except Exception as error:
-            if ticket.set_running_or_notify_cancel():
-                ticket.set_exception(error)
+            if rider.set_running_or_notify_cancel():
+                rider.set_exception(error)
             return
+        rider.add_done_callback(lambda own: again.cancel() if own.cancelled() else None)
+        again.add_done_callback(lambda run: None if run.cancelled() else _pass_on(run, rider))
 
-        def pass_on(run: Future[Any]) -> None:
-            if run.cancelled() or not ticket.set_running_or_notify_cancel():
-                return
-            if error := run.exception():
-                ticket.set_exception(error)
-            else:
-                ticket.set_result(run.result())
 
-        ticket.add_done_callback(lambda own: again.cancel() if own.cancelled() else None)
-        again.add_done_callback(pass_on)
+def _pass_on(run: Future[Any], rider: Rider) -> None:
+    if not rider.set_running_or_notify_cancel():
+        return
+    if error := run.exception():
+        rider.set_exception(error)
+    else:
+        rider.set_result(run.result())
 
 
 Identity = tuple[tuple[str, tuple[int, ...], str, bytes], ...]

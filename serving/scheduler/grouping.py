@@ -42,7 +42,7 @@ class Group:
             shorter = self._saving(mates[left][3]) if left >= 0 else -inf
             if max(longer, shorter) == -inf:
                 return left < 0 and right == len(mates)
-            if longer >= shorter:
+            if longer > shorter or (longer == shorter and mates[right][0] + mates[left][0] <= 2 * head.length):
                 self._add(mates[right][3])
                 right += 1
             else:

@@ -104,13 +104,16 @@ class Scheduler:
         priority: int = 0,
         wait: float | None = None,
         group: object = None,
+        future: Future[Any] | None = None,
     ) -> Future[Any]:
         """Queue one row of ``length`` tokens; ``deadline`` is when the answer must be there, a time on the clock;
         ``wait`` is in seconds until it must begin to run, as far as the policy of its level lets a request say so.
 
-        Rows of the same ``group`` may run together whatever the limits say of different ones. Raises NotReady when
-        closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is full or the answer is
-        predicted to come after the deadline.
+        Rows of the same ``group`` may run together whatever the limits say of different ones. The answer comes in
+        ``future``, if one is given.
+
+        Raises NotReady when closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is full
+        or the answer is predicted to come after the deadline.
         """
         now = self._clock()
         cost = self._cost(1, length)
@@ -122,6 +125,8 @@ class Scheduler:
         answer_by = inf if deadline is None else deadline
         due = min(begin_by, answer_by, now + self._limits.may_be_passed_over(cost))
         entry = Entry(payload, length, now, due, begin_by, answer_by, cost, now, level, group, demoted_at)
+        if future is not None:
+            entry.future = future
         # A row that would be too late after it was held back for company is not held back at all.
         if now + self._limits.delay < entry.latest:
             entry.held_until += self._limits.delay

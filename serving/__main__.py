@@ -17,6 +17,7 @@ import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from serving import explain
 from serving import settings as settings_module
 from serving.errors import DownstreamError
 from serving.gateway.app import build_app
@@ -45,6 +46,9 @@ A model becomes ready only after it has reproduced its golden rows. SIGTERM: not
 are answered, then exit code 0. Settings: command line over environment over --config file over default.""",
     )
     command.add_argument("repository", type=Path, help="folder of model directories, as written by downstream export")
+    command.add_argument(
+        "--explain", action="store_true", help="load the models, print what runs cost and how rows are scheduled, exit"
+    )
     settings_module.add_arguments(command)
     return command
 
@@ -61,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     log.setLevel(settings.log_level.upper())
+    if args.explain:
+        return explain.run(args.repository, settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(args.repository, settings))
 

@@ -1,4 +1,4 @@
-"""Answers that were given before, by row: the most recently used ones, within a number of bytes."""
+"""Answers that were given before, by what the graph was given, within a number of bytes; and whether that pays."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import OrderedDict
 
 import numpy as np
 
+from serving.flights import Identity
 from serving.tensors import Row
 
 # What an entry takes beside its values, roughly.
@@ -22,6 +23,7 @@ class AnswerCache:
         self._answers: OrderedDict[bytes, tuple[Row, int]] = OrderedDict()
         self._lock = threading.Lock()
         self.size = 0
+        self.worth = Worth()
 
     def get(self, key: bytes) -> Row | None:
         """The answer that was kept under the key."""
@@ -46,22 +48,49 @@ class AnswerCache:
                 self.size -= freed
 
 
-def key(row: Row) -> bytes:
-    """A digest of a checked row's columns: equal for equal rows, and for no others."""
+class Worth:
+    """Whether looking rows up pays: the time it takes against the run time that its hits save.
+
+    After every ``WINDOW`` rows that were looked up the two are compared. Where it does not pay, the next ``REST`` rows
+    are not looked up at all; the window after them shows whether it would pay now.
+    """
+
+    WINDOW = 1024
+    REST = 16 * WINDOW
+
+    def __init__(self) -> None:
+        self.pays = True
+        self._asked = self._resting = 0
+        self._balance = 0.0
+        self._lock = threading.Lock()
+
+    def ask(self) -> bool:
+        """Whether the next row is to be looked up."""
+        with self._lock:
+            if self._resting:
+                self._resting -= 1
+                return False
+            return True
+
+    def count(self, spent: float, saved: float) -> None:
+        """A row was looked up in ``spent`` seconds; a hit ``saved`` a run of so many."""
+        with self._lock:
+            self._asked += 1
+            self._balance += saved - spent
+            if self._asked < self.WINDOW:
+                return
+            self.pays = self._balance >= 0
+            self._resting = 0 if self.pays else self.REST
+            self._asked, self._balance = 0, 0.0
+
+
+def key(identity: Identity) -> bytes:
+    """A digest of what a graph is given: equal for equal arrays, and for no others."""
     digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(row):
-        kind, content = _content(row[name])
-        digest.update(f"{name}\0{kind}\0{len(content)}\0".encode())
+    for name, shape, kind, content in identity:
+        digest.update(f"{name}\0{shape}{kind}\0".encode())
         digest.update(content)
     return digest.digest()
-
-
-def _content(value: object) -> tuple[str, bytes]:
-    if isinstance(value, str):
-        return "text", value.encode()
-    array = np.asarray(value)
-    content = repr(array.tolist()).encode() if array.dtype.kind == "O" else array.tobytes()
-    return f"{array.dtype.str}{array.shape}", content
 
 
 def _size(value: object) -> int:

@@ -8,15 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from math import inf
 
-from serving import cache, cost, proof
+from serving import cache, cost, known_cost, proof
 from serving.backends import Backend, open_backend, triton
 from serving.bundle import Bundle
 from serving.cache import AnswerCache
 from serving.call import Call, Timing
 from serving.columns import Schema
 from serving.errors import DownstreamError
-from serving.model import Model
+from serving.flights import Flights, identity
+from serving.known_cost import KnownCost
+from serving.model import Model, Stages
 from serving.scheduler.limits import Limits
 from serving.scheduler.runners import Batch, Scheduler
 from serving.settings import Settings, read_available_cores
@@ -31,15 +34,19 @@ REMOTE_RUNNERS = 16
 UNLIMITED = Limits()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Job:
-    """One queued row: its arrays, its request, and when it was received and queued, in monotonic nanoseconds."""
+    """One queued row: its arrays, its request, and when it was received and queued, in monotonic nanoseconds.
+
+    ``stages`` is filled in when it has run.
+    """
 
     encoded: Tensors
     call: Call
     deadline: float | None
     received: int
     queued: int
+    stages: Stages | None = None
 
 
 class Engine:
@@ -60,24 +67,31 @@ class Engine:
         self.model = Model(manifest.name, task, backend, manifest.max_batch_size)
         self.statistics = Statistics()
         self.cost = cost.UNMEASURED
-        self._cache = AnswerCache(cache_bytes) if cache_bytes else None
+        self.known_cost: KnownCost | None = None
+        self.cache = AnswerCache(cache_bytes) if cache_bytes else None
+        self.flights = Flights(self._fly, _share) if settings.coalesce else None
         self._clock = time.monotonic
         self._users, self._retired = 0, False
         self._unused = threading.Condition()
+        self.limits = replace(
+            limits,
+            capacity=settings.capacity,
+            # Served is what was verified: where batch mates change an answer, a row runs alone.
+            max_rows=max(1, manifest.max_batch_size) if manifest.batch_invariant else 1,
+            max_tokens=settings.max_batch_tokens,
+            max_waste=settings.max_waste,
+            stretch=settings.stretch,
+            gain=settings.batch_gain,
+        )
+        self.runners = settings.runners or (REMOTE_RUNNERS if settings.triton_graphs else read_available_cores())
+        self._observe = observe
         self._scheduler = Scheduler(
             self._run,
             lambda rows, length: self.cost(rows, length),
             self._clock,
-            replace(
-                limits,
-                capacity=settings.capacity,
-                # Served is what was verified: where batch mates change an answer, a row runs alone.
-                max_rows=max(1, manifest.max_batch_size) if manifest.batch_invariant else 1,
-                max_tokens=settings.max_batch_tokens,
-                max_waste=settings.max_waste,
-            ),
-            settings.runners or (REMOTE_RUNNERS if settings.triton_graphs else read_available_cores()),
-            observe,
+            self.limits,
+            self.runners,
+            self._ran,
         )
 
     @classmethod
@@ -101,7 +115,8 @@ class Engine:
         try:
             proof.replay_golden(engine.model, bundle)
             prepare(engine.model)
-            engine.cost = cost.fit(proof.measure(engine.model))
+            engine.known_cost = known_cost.of(engine.model, bundle, settings, engine.runners, engine.limits.max_rows)
+            engine.cost = engine.known_cost.model
         except Exception:
             backend.close()
             raise
@@ -127,6 +142,11 @@ class Engine:
         """Seconds until a row that came now would run."""
         return self._scheduler.predicted_wait()
 
+    @property
+    def shared_rows(self) -> int:
+        """How many rows were answered by the run of an equal one."""
+        return self.flights.shared if self.flights else 0
+
     def submit(self, row: Row, call: Call | None = None) -> Future[Row]:
         """Queue one row.
 
@@ -141,25 +161,26 @@ class Engine:
         """submit, awaited, where the cache has no answer; a caller that is cancelled takes its row out of the queue."""
         received, call = time.monotonic_ns(), call or Call()
         deadline = self._deadline(call)
-        checked = self.model.check(row)
-        if self._cache is None:
-            return await self._answer(checked, call, deadline, received)
-        key = cache.key(checked)
-        kept = self._cache.get(key)
-        call.looked_up += time.monotonic_ns() - received
+        encoded = await self._encoded(self.model.check(row))
+        if self.cache is None or not self.cache.worth.ask():
+            return await asyncio.wrap_future(self._queue(encoded, call, deadline, received))
+        begun = time.monotonic_ns()
+        key = cache.key(identity(encoded, self.model.graph.inputs))
+        kept = self.cache.get(key)
+        spent = time.monotonic_ns() - begun
+        call.looked_up += spent
+        self.cache.worth.count(spent * 1e-9, 0.0 if kept is None else self.cost(1, self.model.length(encoded)))
         if kept is None:
-            kept = await self._answer(checked, call, deadline, received)
-            self._cache.put(key, kept)
+            kept = await asyncio.wrap_future(self._queue(encoded, call, deadline, received))
+            self.cache.put(key, kept)
         return kept
 
-    async def _answer(self, checked: Row, call: Call, deadline: float | None, received: int) -> Row:
+    async def _encoded(self, checked: Row) -> Tensors:
         if sum(len(value) for value in checked.values() if isinstance(value, str)) > LONG_TEXT:
             # Tokenizing it takes milliseconds, which all other callers would wait on the event loop. Queued only back
             # here: a caller that is cancelled meanwhile must leave no row behind.
-            encoded = await asyncio.to_thread(self.model.encode, checked)
-        else:
-            encoded = self.model.encode(checked)
-        return await asyncio.wrap_future(self._queue(encoded, call, deadline, received))
+            return await asyncio.to_thread(self.model.encode, checked)
+        return self.model.encode(checked)
 
     async def answer_all(self, rows: Sequence[Row], call: Call) -> list[Row | BaseException]:
         """Each row's answer, or the exception that it raised, in order; counted in the statistics as one request."""
@@ -177,7 +198,7 @@ class Engine:
         if any(isinstance(answer, BaseException) for answer in answers):
             self.statistics.failed(spent)
         else:
-            self.statistics.succeeded(call, spent, cached=self._cache is not None)
+            self.statistics.succeeded(call, spent, cached=call.looked_up > 0)
         return answers
 
     def submit_all(self, rows: Sequence[tuple[Row, Call]]) -> list[Future[Row] | Exception]:
@@ -207,8 +228,16 @@ class Engine:
 
     def _queue(self, encoded: Tensors, call: Call, deadline: float | None, received: int) -> Future[Row]:
         job = Job(encoded, call, deadline, received, time.monotonic_ns())
+        # How long such a row may be queued is its own affair.
+        if self.flights is None or call.wait is not None:
+            return self._fly(job)
+        key = call.priority, identity(encoded, self.model.graph.inputs)
+        return self.flights.board(key, job, inf if deadline is None else deadline)
+
+    def _fly(self, job: Job, answer: Future[Row] | None = None) -> Future[Row]:
+        call, length = job.call, self.model.length(job.encoded)
         return self._scheduler.submit(
-            job, self.model.length(encoded), deadline, priority=call.priority, wait=call.wait, group=call
+            job, length, job.deadline, priority=call.priority, wait=call.wait, group=call, future=answer
         )
 
     def _run(self, jobs: Sequence[Job]) -> list[Row]:
@@ -216,6 +245,7 @@ class Engine:
         last = None if None in deadlines else max(filter(None, deadlines)) - self._clock()
         answers, stages = self.model.run([job.encoded for job in jobs], last)
         for job in jobs:
+            job.stages = stages
             job.call.timings.append(Timing(job.received, job.queued, **vars(stages)))
         self.statistics.run(
             len(jobs),
@@ -224,6 +254,11 @@ class Engine:
             compute_output=stages.decoded - stages.inferred,
         )
         return answers
+
+    def _ran(self, batch: Batch) -> None:
+        if self.known_cost and self.known_cost.learn(batch):
+            self.cost = self.known_cost.model
+        self._observe(batch)
 
     def enter(self) -> bool:
         """Hold the engine open for one request, until ``leave``; false where it was retired already."""
@@ -243,7 +278,16 @@ class Engine:
             self._retired = True
             self._unused.wait_for(lambda: not self._users)
         self._scheduler.close()
+        if self.known_cost:
+            self.known_cost.keep()
         self.model.backend.close()
+
+
+def _share(flown: Job, rider: Job) -> None:
+    """The times of a row that another one's run answered: they began when it came, at the earliest."""
+    if flown.stages:
+        passed = {stage: max(at, rider.queued) for stage, at in vars(flown.stages).items()}
+        rider.call.timings.append(Timing(rider.received, rider.queued, **passed))
 
 
 def _opened(bundle: Bundle, settings: Settings) -> Backend:

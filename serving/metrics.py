@@ -41,6 +41,14 @@ class Metrics:
         self.predicted_wait = Gauge(
             "downstream_predicted_wait_seconds", "Predicted wait of a row that comes now", ["model"], registry=registry
         )
+        self.shared_rows = Gauge(
+            "downstream_shared_rows", "Rows that the run of an equal row in flight answered", ["model"],
+            registry=registry,
+        )  # fmt: skip
+        self.response_cache_pays = Gauge(
+            "downstream_response_cache_pays", "0 while answers are not looked up, since hits save less than that takes",
+            ["model"], registry=registry,
+        )  # fmt: skip
         self.ready = Gauge(
             "downstream_model_ready", "1 if the version answers", ["model", "version"], registry=registry
         )

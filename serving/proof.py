@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
 from serving.bundle import Bundle, GoldenRow, differences, plain
+from serving.cost import CostModel
 from serving.errors import BundleError
 from serving.model import Model
 from serving.tensors import NUMPY_TYPES, Array, Tensors
 
-# Rows and tokens per row of the runs that the cost model is fitted to.
+# Rows and tokens per row of the runs that the cost model is fitted to; the first ones are run whatever time they take.
 MEASURED = ((1, 8), (1, 32), (1, 96), (4, 8), (4, 32), (8, 16))
-REPEATS = 3
+NEEDED = 3
+REPEATS = 5
+# A cost from another start is believed where it is within this factor of a run made now.
+AGREES = 3.0
 
 
 def replay_golden(model: Model, bundle: Bundle) -> None:
@@ -48,19 +51,34 @@ def _decoded_differences(model: Model, bundle: Bundle, expected: GoldenRow, enco
     ]
 
 
-def measure(model: Model) -> list[tuple[int, int, float]]:
-    """Rows, length and seconds of a few runs; the best of some repeats, since noise only ever adds."""
-    example = model.encode(model.check(model.task.example))
-    runs: list[tuple[int, int, float]] = []
+def measure(model: Model, seconds: float, most_rows: int) -> list[tuple[int, int, float]]:
+    """Rows, length and seconds of a few runs, in about ``seconds``; batches have at most ``most_rows`` rows.
+
+    The best of some repeats, since noise only ever adds.
+    """
+    ends = time.perf_counter() + seconds
+    best: dict[tuple[int, int], float] = {}
     longest = min(model.task.max_sizes.values(), default=MEASURED[0][1])
-    most = max(1, model.schema.max_batch_size)
-    for rows, length in dict.fromkeys((min(rows, most), min(length, longest)) for rows, length in MEASURED):
-        resized = {name: _resized(array, length) for name, array in example.items()}
-        runs.append((rows, length, min(_timed(model, [resized] * rows) for _ in range(REPEATS))))
-    return runs
+    shapes = list(dict.fromkeys((min(rows, most_rows), min(length, longest)) for rows, length in MEASURED))
+    for number, (rows, length) in enumerate(shapes * REPEATS):
+        if number >= NEEDED and time.perf_counter() > ends:
+            break
+        taken = _timed(model, rows, length)
+        best[rows, length] = min(taken, best.get((rows, length), taken))
+    return [(*shape, taken) for shape, taken in best.items()]
 
 
-def _timed(model: Model, batch: Sequence[Tensors]) -> float:
+def agrees(model: Model, cost: CostModel) -> bool:
+    """Whether a run takes about what a cost model from elsewhere predicts of it."""
+    shape = 1, min(MEASURED[1][1], *model.task.max_sizes.values())
+    taken = min(_timed(model, *shape) for _ in range(2))
+    return 1 / AGREES < taken / cost(*shape) < AGREES
+
+
+def _timed(model: Model, rows: int, length: int) -> float:
+    """Seconds of one run of the example, cut or repeated to so many tokens."""
+    example = model.encode(model.check(model.task.example))
+    batch = [{name: _resized(array, length) for name, array in example.items()}] * rows
     begun = time.perf_counter()
     model.run(batch)
     return time.perf_counter() - begun

@@ -41,6 +41,20 @@ class Settings:
     max_waste: float = _setting(
         1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2", least=1, per_model=True
     )
+    batch_gain: float = _setting(
+        0.05, "share of its own predicted run time that a row must save to join a batch", per_model=True
+    )
+    stretch: float = _setting(
+        2.0,
+        "multiple of its predicted run time for which later rows may run before a row; inf: order of arrival",
+        per_model=True,
+    )
+    coalesce: bool = _setting(True, "compute rows that are equal and in flight at the same time once", per_model=True)
+    warm_up: float = _setting(0.15, "seconds at load for measuring what runs cost, where that is not known yet")
+    cache_dir: str = _setting(
+        "auto",
+        "folder that keeps what was measured; auto: downstream in $XDG_CACHE_HOME or in ~/.cache; '' keeps nothing",
+    )
     cache_bytes: int = _setting(
         64 * 2**20, "memory for kept answers, of each model whose config.pbtxt enables response_cache", per_model=True
     )
@@ -169,6 +183,13 @@ def available_cores(cpu_max: str | None, affinity: Sequence[int]) -> int:
 def read_available_cores() -> int:
     """available_cores of this process now."""
     return available_cores(_cpu_max(Path("/sys/fs/cgroup")), sorted(os.sched_getaffinity(0)))
+
+
+def cores_explained() -> str:
+    """Where the number of available cores comes from, for people."""
+    cpu_max, affinity = _cpu_max(Path("/sys/fs/cgroup")), len(os.sched_getaffinity(0))
+    quota = "none" if cpu_max is None or cpu_max.startswith("max") else f"{cpu_max.replace(' ', ' us in each ')} us"
+    return f"this process may run on {affinity} of {os.cpu_count()} cores; quota of its cgroup: {quota}"
 
 
 def _cpu_max(cgroup: Path) -> str | None:

@@ -20,7 +20,7 @@ PURE = ("tasks", "modality", "scoring", "generate", "tensors", "bundle")
 # Top to bottom: a module may import only what is in a row below its own, or in its own row where that is one thing.
 LAYERS = [
     ("serving.__main__", "serving.triton_backend", "serving.triton_install", "serving.client", "serving.predict"),
-    ("serving.gateway.app", "serving.gateway.grpc_v2"),
+    ("serving.gateway.app", "serving.gateway.grpc_v2", "serving.explain"),
     ("serving.gateway.http_management", "serving.gateway.grpc_management", "serving.gateway.grpc_health"),
     ("serving.gateway.http_v2", "serving.gateway.playground", "serving.gateway.openapi"),
     ("serving.gateway.generate", "serving.gateway.compression"),
@@ -33,11 +33,12 @@ LAYERS = [
     ("serving.model_policy", "serving.warm_up", "serving.overrides", "serving.index"),
     ("serving.model_config",),
     ("serving.engine",),
+    ("serving.known_cost",),
     ("serving.proof", "serving.statistics"),
     ("serving.model",),
     ("serving.backends",),
-    ("serving.call", "serving.cache", "serving.columns"),
-    ("serving.bundle", "serving.scheduler", "serving.metrics", "serving.settings", "serving.cost"),
+    ("serving.call", "serving.cache", "serving.flights", "serving.columns"),
+    ("serving.bundle", "serving.scheduler", "serving.metrics", "serving.settings", "serving.cost", "serving.cost_file"),
     ("serving.tasks",),
     ("serving.generate", "serving.scoring", "serving.modality"),
     ("serving.codec",),

@@ -133,6 +133,10 @@ def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics) -> None:
         for name, versions in inference.repository.engines().items():
             metrics.waiting_rows.labels(name).set(sum(engine.waiting for engine in versions.values()))
             metrics.predicted_wait.labels(name).set(max(engine.predicted_wait() for engine in versions.values()))
+            metrics.shared_rows.labels(name).set(sum(engine.shared_rows for engine in versions.values()))
+            pays = [engine.cache.worth.pays for engine in versions.values() if engine.cache]
+            if pays:
+                metrics.response_cache_pays.labels(name).set(all(pays))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

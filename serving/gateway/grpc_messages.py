@@ -63,6 +63,8 @@ def parse_infer(request: Any, remaining: float | None, regions: Regions) -> Infe
 
 def plain_parameters(parameters: Any) -> dict[str, Any]:
     """InferParameter or ModelRepositoryParameter values by name."""
+    if not parameters:
+        return {}
     return {
         name: getattr(value, value.WhichOneof("parameter_choice") or "", None) for name, value in parameters.items()
     }

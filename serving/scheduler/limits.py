@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,14 @@ class Limits:
     """What the scheduler may do.
 
     ``capacity`` is in waiting rows, ``max_tokens`` in padded tokens of a batch. ``max_waste`` bounds B * Lmax^2 over
-    the sum of L^2, the share of attention spent on padding. ``patience`` is in seconds: a row without a deadline, or
-    with a later one, is as urgent as one whose deadline is that far away, which bounds how long it can be passed over.
+    the sum of L^2, the share of attention spent on padding. A row joins a batch only where that saves more than the
+    share ``gain`` of its own predicted cost.
+
+    ``patience`` and ``stretch`` bound how long a row can be passed over: one without a deadline, or with a later one,
+    is as urgent as one whose deadline is ``stretch`` times its predicted cost away, and at most ``patience`` seconds.
+    So short rows go first, and each waits in proportion to what it asks for (Bender, Chakrabarti and Muthukrishnan,
+    "Flow and stretch metrics for scheduling continuous job streams", SODA 1998). An infinite ``stretch`` is the order
+    of arrival.
 
     The others are what a model's configuration may ask for. ``across`` lets rows of different requests run together.
     ``preferred`` are batch sizes to form where a batch of that size can be had. ``delay`` is in seconds: how long a row
@@ -52,6 +59,8 @@ class Limits:
     max_tokens: int = 4096
     max_waste: float = 1.5
     patience: float = 10.0
+    stretch: float = inf
+    gain: float = 0.05
     across: bool = True
     preferred: tuple[int, ...] = ()
     delay: float = 0.0
@@ -67,6 +76,10 @@ class Limits:
     def policy_of(self, level: int) -> QueuePolicy:
         """The queue policy of a level."""
         return self.policies.get(level, self.policy)
+
+    def may_be_passed_over(self, cost: float) -> float:
+        """Seconds for which rows that came later may run before one that is predicted to take ``cost`` seconds."""
+        return self.patience if self.stretch == inf else min(self.patience, self.stretch * cost)
 
     @property
     def sizes(self) -> tuple[int, ...]:

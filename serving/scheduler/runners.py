@@ -17,8 +17,9 @@ from math import ceil, inf
 from typing import Any
 
 from serving.errors import DeadlineExceeded, NotReady, Overloaded
+from serving.scheduler.grouping import Cost, Group
 from serving.scheduler.limits import Limits
-from serving.scheduler.queue import EXPIRED, Entry, Queue
+from serving.scheduler.queue import EXPIRED, WINDOW, Entry, Queue
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 NOT_OF_A_ROW = (NotReady, Overloaded, DeadlineExceeded)
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
-Cost = Callable[[int, int], float]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Scheduler:
     ) -> None:
         self._run, self._cost, self._clock, self._observe = run, cost, clock, observe
         self._limits, self._runners = limits, runners
-        self._waiting = Queue()
+        self._waiting = Queue(limits.across)
         self._closed = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -104,13 +104,16 @@ class Scheduler:
         priority: int = 0,
         wait: float | None = None,
         group: object = None,
+        future: Future[Any] | None = None,
     ) -> Future[Any]:
         """Queue one row of ``length`` tokens; ``deadline`` is when the answer must be there, a time on the clock;
         ``wait`` is in seconds until it must begin to run, as far as the policy of its level lets a request say so.
 
-        Rows of the same ``group`` may run together whatever the limits say of different ones. Raises NotReady when
-        closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is full or the answer is
-        predicted to come after the deadline.
+        Rows of the same ``group`` may run together whatever the limits say of different ones. The answer comes in
+        ``future``, if one is given.
+
+        Raises NotReady when closed, DeadlineExceeded when it is too late already, and Overloaded when the queue is full
+        or the answer is predicted to come after the deadline.
         """
         now = self._clock()
         cost = self._cost(1, length)
@@ -120,15 +123,20 @@ class Scheduler:
         demoted_at = inf if allowed is None or policy.reject else now + allowed
         begin_by = now + allowed if allowed is not None and policy.reject else inf
         answer_by = inf if deadline is None else deadline
-        due = min(begin_by, answer_by, now + self._limits.patience)
+        due = min(begin_by, answer_by, now + self._limits.may_be_passed_over(cost))
         entry = Entry(payload, length, now, due, begin_by, answer_by, cost, now, level, group, demoted_at)
+        if future is not None:
+            entry.future = future
         # A row that would be too late after it was held back for company is not held back at all.
         if now + self._limits.delay < entry.latest:
             entry.held_until += self._limits.delay
-        with self._changed:
-            self._admit(entry, policy.capacity)
-            self._waiting.add(entry)
-            self._changed.notify()
+        try:
+            with self._changed:
+                self._admit(entry, policy.capacity)
+                self._waiting.add(entry)
+                self._changed.notify()
+        finally:
+            self._tell()
         return entry.future
 
     def held(self) -> AbstractContextManager[Any]:
@@ -163,10 +171,27 @@ class Scheduler:
 
     def step(self) -> bool:
         """Run one batch if a row may run now; whether one did."""
-        entries = self._take()
+        entries = self.take()
         if entries:
-            self._execute(entries)
+            self.execute(entries)
         return bool(entries)
+
+    def take(self) -> list[Entry]:
+        """The next batch, for ``execute``: the most urgent row and those that run well with it; none if none may run.
+
+        Dead rows are dropped on the way.
+        """
+        with self._changed:
+            batch = self._batch(self._clock())
+        self._tell()
+        return [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
+
+    def _tell(self) -> None:
+        """Tell the callers of dropped rows; not while the queue is locked, since what they do then is not ours."""
+        with self._changed:
+            dropped = self._waiting.dropped()
+        for entry in dropped:
+            entry.tell_expired()
 
     def _work(self) -> None:
         while True:
@@ -181,50 +206,39 @@ class Scheduler:
         """Seconds until a batch may be taken; None for when something changes."""
         if not self._waiting:
             return None
-        if self._closed or len(self._waiting) >= self._limits.enough:
+        if self._closed or not self._limits.delay or len(self._waiting) >= self._limits.enough:
             return 0
         return max(0, self._waiting.held_until() - self._clock())
 
-    def _take(self) -> list[Entry]:
-        """The next batch: the most urgent row and those that run well with it; dead rows are dropped on the way."""
-        with self._changed:
-            window = self._waiting.window(self._clock())
-            if not window or self._pause():
-                return []
-            batch = self._mates(window)
-            self._waiting.remove(batch)
-        return [entry for entry in batch if entry.future.set_running_or_notify_cancel()]
-
-    def _mates(self, window: Sequence[Entry]) -> list[Entry]:
-        """The head and the rows nearest to it in length, as long as one run is not slower than two.
+    def _batch(self, now: float) -> list[Entry]:
+        """The most urgent row and the rows that run well with it, taken out of the queue; none if none may run.
 
         Rows of a later rank only where all of an earlier one are in the batch: they must not slow it down for those.
         """
-        limits, head = self._limits, window[0]
+        limits = self._limits
+        if limits.delay:
+            # Callers that left are no company to wait for.
+            self._waiting.drop_dead(now, WINDOW)
+        head = self._waiting.head(now)
+        if head is None or self._pause():
+            return []
         # Rows are shared out between the runners before they are batched, two idle cores beat one batch; but not those
         # that were held back for a batch, or for which the configuration prefers one.
         waiting = len(self._waiting)
         rows = min(limits.max_rows, max(ceil(waiting / self._runners), limits.formed(waiting)))
-        batch, longest, squares, cost = [head], head.length, head.length**2, head.cost
-        if rows == 1:
-            return batch
-        candidates = [entry for entry in window[1:] if limits.across or entry.group is head.group]
-        for entry in sorted(candidates, key=lambda entry: (entry.rank, abs(entry.length - head.length))):
-            if len(batch) == rows:
-                break
-            size, longer = len(batch) + 1, max(longest, entry.length)
-            together = self._cost(size, longer)
-            if (
-                size * longer > limits.max_tokens
-                or size * longer**2 > limits.max_waste * (squares + entry.length**2)
-                or together > cost + entry.cost
-            ):
-                break
-            batch.append(entry)
-            longest, squares, cost = longer, squares + entry.length**2, together
-        return batch[: limits.formed(len(batch)) or len(batch)]
+        batch = [head]
+        if rows > 1:
+            group = Group(head, rows, limits, self._cost, now)
+            for mates in self._waiting.mates(head):
+                if not group.grow(mates):
+                    break
+            self._waiting.drop(group.dead)
+            batch = group.entries[: limits.formed(len(group.entries)) or len(group.entries)]
+        self._waiting.remove(batch)
+        return batch
 
-    def _execute(self, entries: list[Entry]) -> None:
+    def execute(self, entries: list[Entry]) -> None:
+        """Run what was taken and answer its callers."""
         begun = self._clock()
         try:
             answers = self._run([entry.payload for entry in entries])
@@ -252,4 +266,4 @@ class Scheduler:
             elif entry.answer_by <= self._clock():
                 entry.future.set_exception(DeadlineExceeded(EXPIRED))
             else:
-                self._execute([entry])
+                self.execute([entry])

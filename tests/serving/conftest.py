@@ -48,10 +48,10 @@ def sample(metrics: Metrics) -> Callable[..., float | None]:
 
 @pytest.fixture
 def repository(tmp_path: Path, metrics: Metrics) -> Iterator[Repository]:
-    """A repository over an empty folder; nothing is loaded yet."""
+    """A repository over an empty folder; nothing is loaded yet. Equal rows stand for different ones: each is run."""
     folder = tmp_path / "models"
     folder.mkdir()
-    repository = Repository(folder, Settings(runners=2), metrics)
+    repository = Repository(folder, Settings(runners=2, coalesce=False), metrics)
     yield repository
     repository.close()
 

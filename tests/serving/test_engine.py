@@ -30,10 +30,13 @@ ROW: Row = {"text": "please refund me"}
 
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[tuple[Engine, HeldBackend]]:
-    """An engine with one runner whose backend is held; started, and released and closed at the end."""
+    """An engine with one runner whose backend is held; started, and released and closed at the end.
+
+    Equal rows stand for different ones: each is run.
+    """
     bundle = open_bundle(write_bundle(tmp_path))
     backend = HeldBackend(len(LABELS))
-    engine = Engine(bundle, bundle.open_task(), backend, Settings(runners=1, capacity=3))
+    engine = Engine(bundle, bundle.open_task(), backend, Settings(runners=1, capacity=3, coalesce=False))
     engine._scheduler.start()
     yield engine, backend
     backend.released.set()
@@ -181,7 +184,7 @@ def test_batches_respect_max_batch_size_of_the_bundle(tmp_path: Path) -> None:
     bundle = open_bundle(write_bundle(tmp_path, max_batch_size=2))
     seen: list[Batch] = []
     backend = HeldBackend(len(LABELS))
-    engine = Engine(bundle, bundle.open_task(), backend, Settings(runners=1), seen.append)
+    engine = Engine(bundle, bundle.open_task(), backend, Settings(runners=1, coalesce=False), seen.append)
     futures = [engine.submit(ROW) for _ in range(5)]
     backend.released.set()
     engine._scheduler.start()
@@ -195,7 +198,7 @@ def test_bundle_without_batching_runs_rows_one_by_one(tmp_path: Path) -> None:
     bundle = open_bundle(write_bundle(tmp_path))
     backend = HeldBackend(len(LABELS))
     alone = replace(bundle, manifest=replace(bundle.manifest, max_batch_size=0))
-    engine = Engine(alone, bundle.open_task(), backend, Settings(runners=1))
+    engine = Engine(alone, bundle.open_task(), backend, Settings(runners=1, coalesce=False))
     futures = [engine.submit(ROW) for _ in range(3)]
     backend.released.set()
     engine._scheduler.start()
@@ -219,7 +222,7 @@ def test_rows_run_alone_where_batch_mates_would_change_their_answers(tmp_path: P
     backend = HeldBackend(len(LABELS))
     batches: list[Batch] = []
     dependent = replace(bundle, manifest=replace(bundle.manifest, batch_invariant=False))
-    engine = Engine(dependent, bundle.open_task(), backend, Settings(runners=1), batches.append)
+    engine = Engine(dependent, bundle.open_task(), backend, Settings(runners=1, coalesce=False), batches.append)
     engine._scheduler.start()
     futures = [engine.submit(ROW) for _ in range(8)]
     backend.released.set()

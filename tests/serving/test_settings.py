@@ -41,7 +41,7 @@ def test_command_line_wins_over_environment_over_file_over_default(tmp_path: Pat
 def test_every_setting_can_be_given_in_all_three_ways(setting: object, tmp_path: Path) -> None:
     name = setting.name  # type: ignore[attr-defined]
     given = {"host": "0.0.0.0", "log_level": "error", "model_control": "explicit", "allow_shared_memory": True}
-    given |= {"triton_graphs": "triton:8001", "trace_file": "traces.json"}
+    given |= {"triton_graphs": "triton:8001", "trace_file": "traces.json", "cache_dir": "/cache", "coalesce": True}
     value = given.get(name, 7)
     quoted = f'"{value}"' if isinstance(value, str) else str(value).lower()
     option = "--" + name.replace("_", "-")

@@ -1,0 +1,55 @@
+"""What runs of a loaded model cost: read or measured at load, corrected by every run, kept for the next start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from serving import cost, cost_file, proof
+from serving.bundle import Bundle
+from serving.cost import CostModel, Learner
+from serving.model import Model
+from serving.scheduler.runners import Batch
+from serving.settings import Settings, read_available_cores
+
+
+class KnownCost:
+    """The cost model of one engine; ``source`` says where it came from."""
+
+    def __init__(self, model: CostModel, source: str, file: Path | None) -> None:
+        self.source = source
+        self._learner, self._file = Learner(model), file
+
+    @property
+    def model(self) -> CostModel:
+        """As far as is known now."""
+        return self._learner.model
+
+    def learn(self, batch: Batch) -> bool:
+        """Count a run; whether it corrected the model."""
+        return self._learner.learn(len(batch.lengths), max(batch.lengths), batch.seconds)
+
+    def keep(self) -> None:
+        """Have the next start know it."""
+        if self._file:
+            cost_file.write(self._file, self.model)
+
+
+def of(model: Model, bundle: Bundle, settings: Settings, runners: int, most_rows: int) -> KnownCost:
+    """The costs that were kept of these files on this machine, if a run agrees with them; else measured and kept."""
+    folder = cost_file.folder(settings.cache_dir, os.environ)
+    file = folder and cost_file.path(
+        folder,
+        files=dict(bundle.manifest.files),
+        backend=[bundle.manifest.backend, settings.triton_graphs],
+        processor=cost_file.processor(),
+        cores=read_available_cores(),
+        runners=runners,
+        most_rows=most_rows,
+    )
+    kept = file and cost_file.read(file)
+    if kept and proof.agrees(model, kept):
+        return KnownCost(kept, f"learned before, from {file}", file)
+    known = KnownCost(cost.fit(proof.measure(model, settings.warm_up, most_rows)), "measured at this start", file)
+    known.keep()
+    return known

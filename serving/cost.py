@@ -57,8 +57,8 @@ class Learner:
     slower than alone, and that is what is learned: it is then that predictions matter.
     """
 
-    MEMORY = 256
-    EVERY = 16
+    MEMORY = 512
+    EVERY = 32
     OUTLIER = 3.0
     IMAGINED = ((1, 8), (1, 32), (1, 128), (8, 8), (8, 32))
 

@@ -228,10 +228,11 @@ class Engine:
 
     def _queue(self, encoded: Tensors, call: Call, deadline: float | None, received: int) -> Future[Row]:
         job = Job(encoded, call, deadline, received, time.monotonic_ns())
-        # How long such a row may be queued is its own affair.
-        if self.flights is None or call.wait is not None:
+        level = self.limits.level_of(call.priority)
+        # A row that may not be queued as long as it takes waits for no run but its own.
+        if self.flights is None or self.limits.policy_of(level).waiting_time(call.wait) is not None:
             return self._fly(job)
-        key = call.priority, identity(encoded, self.model.graph.inputs)
+        key = level, identity(encoded, self.model.graph.inputs)
         return self.flights.board(key, job, inf if deadline is None else deadline)
 
     def _fly(self, job: Job, answer: Future[Row] | None = None) -> Future[Row]:

@@ -6,7 +6,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -36,13 +36,13 @@ class Entry:
     answer_by: float
     cost: float
     held_until: float
+    future: Future[Any]
     level: int = 0
     group: object = None
     demoted_at: float = inf
     demoted: bool = False
     number: int = -1
     waiting: bool = False
-    future: Future[Any] = field(default_factory=Future)
 
     @property
     def latest(self) -> float:

@@ -124,9 +124,8 @@ class Scheduler:
         begin_by = now + allowed if allowed is not None and policy.reject else inf
         answer_by = inf if deadline is None else deadline
         due = min(begin_by, answer_by, now + self._limits.may_be_passed_over(cost))
-        entry = Entry(payload, length, now, due, begin_by, answer_by, cost, now, level, group, demoted_at)
-        if future is not None:
-            entry.future = future
+        answer = Future[Any]() if future is None else future
+        entry = Entry(payload, length, now, due, begin_by, answer_by, cost, now, answer, level, group, demoted_at)
         # A row that would be too late after it was held back for company is not held back at all.
         if now + self._limits.delay < entry.latest:
             entry.held_until += self._limits.delay
@@ -147,11 +146,11 @@ class Scheduler:
         if self._closed:
             raise NotReady("the model is being unloaded")
         now = entry.arrival
-        late = now + self.predicted_wait(entry.level) > entry.latest
-        if late or self._is_full(entry.level, level_capacity):
+        wait = self.predicted_wait(entry.level)
+        if now + wait > entry.latest or self._is_full(entry.level, level_capacity):
             # Before anybody is sent away: rows whose callers left hold no place.
             self._waiting.drop_dead(now)
-        wait = self.predicted_wait(entry.level)
+            wait = self.predicted_wait(entry.level)
         if self._is_full(entry.level, level_capacity):
             capacity = min(self._limits.capacity, level_capacity or self._limits.capacity)
             raise Overloaded(f"Exceeds maximum queue size ({capacity} rows)", retry_after=wait)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,12 @@ def test_rows_of_different_priority_or_with_a_time_to_wait_of_their_own_run_each
 ) -> None:
     engine, _ = held
     engine.submit(OTHER)
+    engine.limits = replace(engine.limits, levels=2, level=2)
     for call in (Call(), Call(priority=1), Call(wait=PATIENCE)):
         engine.submit(ROW, call)
     assert engine.shared_rows == 0
+    engine.submit(ROW, Call(priority=2))
+    assert engine.shared_rows == 1, "the default level, said or not"
 
 
 def test_caller_that_is_cancelled_does_not_cancel_an_equal_row(held: tuple[Engine, HeldBackend]) -> None:

@@ -112,6 +112,19 @@ def test_metrics_count_requests_by_outcome_and_tokens_with_their_padding(
     assert sample("downstream_tokens_total", model="intent") == 3 * len(b"hello") + 3 * len(["[CLS]", "[SEP]"])
 
 
+def test_metrics_tell_of_rows_that_shared_a_run_and_of_a_cache_that_does_not_pay(
+    repository: Repository, metrics: Metrics, sample: Callable[..., float | None]
+) -> None:
+    write_bundle(repository.folder, "kept", config="response_cache { enable: true }")
+    write_bundle(repository.folder, "plain")
+    repository.load_all()
+    client = TestClient(build_app(Management(Inference(repository, metrics, Settings()), explicit=False), metrics, 999))
+    client.get("/metrics")
+    assert sample("downstream_shared_rows", model="plain") == 0
+    assert sample("downstream_response_cache_pays", model="plain") is None
+    assert sample("downstream_response_cache_pays", model="kept") == 1
+
+
 def test_openapi_document_has_the_hot_routes_beside_the_others(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert HOT_PATHS.keys() < document["paths"].keys()

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import transformers
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from export import bundle_writer, golden, onnx_graph, quantize, report, triton_graph
-from export.sweep import Swept, sweep
-from export.verification import Candidate, measure, run_singly
+from export import bundle_writer, golden, ladder, onnx_graph, report, triton_graph
+from export.ladder import BACKEND, Evidence, GateFailed, Trial
+from export.sweep import sweep
 from finetune.checkpoint import MODEL, Checkpoint, open_checkpoint
 from finetune.prediction import predict
 from serving.backends import open_backend
@@ -29,21 +28,7 @@ from serving.tasks import Task, find
 from serving.tensors import Row, Tensors, check
 
 FAULTY, GATE_FAILED = 2, 3
-BACKEND = "onnxruntime"
 GRAPH_FILE = "model.onnx"
-
-
-class GateFailed(DownstreamError):
-    """The graph is not good enough to serve."""
-
-
-@dataclass
-class Evidence:
-    """What was found out about an export; the report is made of it, also when a gate fails."""
-
-    sweep: list[Swept] = field(default_factory=list)
-    candidates: list[Candidate] = field(default_factory=list)
-    gates: list[tuple[bool, str]] = field(default_factory=list)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="""examples:
   downstream export runs/tickets --to onnx --precision int8
   downstream export runs/tickets --precision fp32 --name tickets-fp32
+  downstream export runs/tickets --precision int8-dynamic
   downstream export runs/tickets --tolerance 0.5 --repository /srv/models
   downstream export runs/tickets --triton-graph --triton-instances 4
   downstream export runs/tickets --precision fp32 --triton-graph --triton-accelerator tensorrt
@@ -66,7 +52,11 @@ exit codes: 0 written, 2 wrong input, 3 a gate failed and nothing was written to
     )
     command.add_argument("checkpoint", type=Path, help="folder of a finished training run, as runs/NAME")
     command.add_argument("--to", choices=["onnx"], default="onnx", help="format of the graph (default onnx)")
-    command.add_argument("--precision", choices=["int8", "fp32"], default="int8", help="of the graph (default int8)")
+    command.add_argument(
+        "--precision", choices=list(ladder.LADDERS), default="int8",
+        help="of the graph; int8 is the static kind (training rows give the scales, so rows may be batched) or, where "
+             "that one loses too much, the dynamic kind (default int8)",
+    )  # fmt: skip
     command.add_argument("--name", help="name of the model in the repository (default: the checkpoint's)")
     command.add_argument("--repository", type=Path, default=Path("model_repository"), help="default model_repository")
     command.add_argument(
@@ -124,19 +114,19 @@ def export(
     """
     task = find(checkpoint.task).open(checkpoint.assets)
     rows = _validation_rows(checkpoint, args.rows)
-    inputs = [f.name for f in task.inputs]
-    encoded = [task.encode({n: row[n] for n in inputs if n in row}) for row in rows]
+    encoded, calibration = _encode(task, rows), _encode(task, checkpoint.calibration())
+    ladder.check(args.precision, calibrated=bool(calibration))
     evidence, output = Evidence(), checkpoint.folder / "export"
     output.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="downstream-export-") as temporary:
-        fitted = Path(temporary) / "fitted.onnx"
+        fp32, fitted = Path(temporary) / "fp32.onnx", Path(temporary) / "fitted.onnx"
         try:
-            graphs, reference = _make_graphs(checkpoint, task, encoded, args.precision, Path(temporary), evidence)
-            _measure_all(task, rows, encoded, graphs, reference, evidence)
-            _pass_gates(evidence, args.tolerance)
+            reference = _export_fp32(checkpoint, task, encoded, fp32, evidence)
+            trial = Trial(task, rows, encoded, reference, calibration)
+            graph = ladder.climb(trial, args.precision, fp32, args.tolerance, evidence)
             proof = golden.prove(task, rows, encoded, reference, evidence.candidates[-1].answers)
             if target:
-                done = triton_graph.fit(graphs[args.precision], fitted, target.release, task, proof)
+                done = triton_graph.fit(graph, fitted, target.release, task, proof)
                 evidence.gates.append((True, done))
                 print(done)
         except onnx_graph.ExportError as error:
@@ -145,21 +135,8 @@ def export(
         finally:
             _write_reports(output, name, args.precision, evidence)
         places = [args.repository / name, *([args.repository / (name + triton_graph.SUFFIX)] if target else [])]
-        manifest = Manifest(
-            name=name,
-            version=bundle_writer.next_version(*places),
-            task=checkpoint.task,
-            backend=BACKEND,
-            precision=args.precision,
-            graphs=dict.fromkeys(task.graphs, GRAPH_FILE),
-            tolerance=proof.tolerance,
-            max_batch_size=args.max_batch_size,
-            # Dynamic INT8 takes one scale for a whole batch, so a row's answer would depend on its batch mates.
-            batch_invariant=args.precision != "int8",
-            quality={candidate.name: candidate.summary() for candidate in evidence.candidates},
-            source=_source(checkpoint),
-        )
-        files = dict.fromkeys(task.graphs, graphs[args.precision])
+        manifest = _manifest(checkpoint, name, task, bundle_writer.next_version(*places), proof, evidence, args)
+        files = dict.fromkeys(task.graphs, graph)
         try:
             with ExitStack() as stack:
                 # Both are whole and proved before either is put in place.
@@ -179,67 +156,57 @@ def _validation_rows(checkpoint: Checkpoint, limit: int) -> list[dict[str, Any]]
     return rows
 
 
-def _make_graphs(
-    checkpoint: Checkpoint, task: Task, encoded: Sequence[Tensors], precision: str, folder: Path, evidence: Evidence
-) -> tuple[dict[str, Path], list[Row]]:
-    """The graphs by precision, the FP32 one swept against PyTorch; and PyTorch's answers."""
+def _encode(task: Task, rows: Sequence[Row]) -> list[Tensors]:
+    inputs = [field.name for field in task.inputs]
+    return [task.encode({name: row[name] for name in inputs if name in row}) for row in rows]
+
+
+def _export_fp32(
+    checkpoint: Checkpoint, task: Task, encoded: Sequence[Tensors], path: Path, evidence: Evidence
+) -> list[Row]:
+    """Write the FP32 graph and sweep it against PyTorch; PyTorch's answers."""
     ((name, graph),) = task.graphs.items()
-    graphs = {"fp32": folder / "fp32.onnx"}
     weights = checkpoint.folder / MODEL
     print("exporting to ONNX (about 20 s), while PyTorch answers the validation split")
     example = task.encode(check(task.example, task.inputs))
-    process = onnx_graph.start(weights, task.auto_class, graph, example, graphs["fp32"])
+    process = onnx_graph.start(weights, task.auto_class, graph, example, path)
     try:
         model = getattr(transformers, task.auto_class).from_pretrained(weights).eval()
         with tqdm(total=len(encoded), desc="PyTorch", unit="row") as bar:
             reference = predict(model, task, encoded, bar.update)
-        onnx_graph.finish(process, graph, graphs["fp32"])
+        onnx_graph.finish(process, graph, path)
     finally:
         process.kill()
-    backend = open_backend(BACKEND, {name: graphs["fp32"]})
+    backend = open_backend(BACKEND, {name: path})
     evidence.sweep = sweep(model, backend, name, graph, model.config.vocab_size, min(task.max_sizes.values()))
     print(f"shapes: {len(evidence.sweep)} swept, batch 1 to 5; largest relative difference "
           f"{max(swept.difference for swept in evidence.sweep):.2g}")  # fmt: skip
-    if precision == "int8":
-        graphs["int8"] = folder / "int8.onnx"
-        quantize.dynamic_int8(graphs["fp32"], graphs["int8"])
-        integer, total = quantize.integer_products(graphs["int8"])
-        evidence.gates.append((integer > 0, f"INT8: {integer} of {total} matrix products in integers"))
-        print(evidence.gates[-1][1])
-    return graphs, reference
+    return reference
 
 
-def _measure_all(
+def _manifest(
+    checkpoint: Checkpoint,
+    name: str,
     task: Task,
-    rows: Sequence[Row],
-    encoded: Sequence[Tensors],
-    graphs: dict[str, Path],
-    reference: Sequence[Row],
+    version: int,
+    proof: golden.Proof,
     evidence: Evidence,
-) -> None:
-    evidence.candidates.append(measure("pytorch", task, rows, reference, reference, [], None))
-    (name,) = task.graphs
-    for precision, path in graphs.items():
-        backend = open_backend(BACKEND, {name: path})
-        with tqdm(total=len(encoded), desc=f"ONNX Runtime {precision}", unit="row") as bar:
-            answers, seconds = run_singly(backend, task, encoded, bar.update)
-        evidence.candidates.append(measure(precision, task, rows, answers, reference, seconds, path))
-        print(report.line(evidence.candidates[-1], evidence.candidates[0]))
-
-
-def _pass_gates(evidence: Evidence, tolerance: float) -> None:
-    """Raise GateFailed when the graph lost more of the first metric than the tolerance, in points, or another gate."""
-    reference, final = evidence.candidates[0], evidence.candidates[-1]
-    lost = 100 * (reference.value - final.value)
-    passed = lost <= tolerance
-    message = (
-        f"{final.metric} of {final.name}: {final.value:.4f}, PyTorch {reference.value:.4f}: "
-        f"lost {lost:.2f} points, allowed {tolerance:g}"
+    args: argparse.Namespace,
+) -> Manifest:
+    kept = evidence.candidates[-1]
+    return Manifest(
+        name=name,
+        version=version,
+        task=checkpoint.task,
+        backend=BACKEND,
+        precision=kept.name,
+        graphs=dict.fromkeys(task.graphs, GRAPH_FILE),
+        tolerance=proof.tolerance,
+        max_batch_size=args.max_batch_size,
+        batch_invariant=kept.invariance is not None and kept.invariance.held,
+        quality={candidate.name: candidate.summary() for candidate in evidence.candidates},
+        source=_source(checkpoint),
     )
-    evidence.gates.append((passed, message))
-    failed = [gate for held, gate in evidence.gates if not held]
-    if failed:
-        raise GateFailed(f"gate failed: {'; '.join(failed)}; try --precision fp32, or allow more with --tolerance")
 
 
 def _write_reports(output: Path, name: str, precision: str, evidence: Evidence) -> None:

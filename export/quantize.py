@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -11,6 +13,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 # Embeddings are half of a small encoder's size; matrix products are its time.
 QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
+PRODUCTS = ("MatMul", "Gemm")
 CPU_FLAGS = Path("/proc/cpuinfo")
 
 
@@ -21,34 +24,51 @@ def dynamic_int8(source: Path, target: Path) -> None:
     on 99.3 % of the rows, per tensor on 97.1 %, at the same speed and size. Weights of 7 bits where this CPU saturates
     on 8: that moved the answers of a small model by 23 %, and 7 bits by 1 %.
     """
+    with quantizable(source) as model:
+        quantize_dynamic(
+            model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True,
+            reduce_range=saturates(),
+        )  # fmt: skip
+
+
+@contextmanager
+def quantizable(source: Path) -> Iterator[onnx.ModelProto]:
+    """The graph as ONNX Runtime's quantizers take it, and their warnings off while the block runs."""
     model = onnx.load(source)
-    # quantize_dynamic transposes Gemm weights in place and then trips over the shapes recorded for them.
+    # They transpose Gemm weights in place and then trip over the shapes recorded for them.
     weights = {initializer.name for initializer in model.graph.initializer}
     kept = [info for info in model.graph.value_info if info.name not in weights]
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
-    # Its advice to pre-process is for graphs of the old exporter; this one knows its shapes.
+    # Their advice to pre-process is for graphs of the old exporter; this one knows its shapes.
     logging.disable(logging.WARNING)
     try:
-        quantize_dynamic(
-            model, target, weight_type=QuantType.QInt8, op_types_to_quantize=QUANTIZED_OPS, per_channel=True,
-            reduce_range=saturates(platform.machine(), CPU_FLAGS.read_text("utf-8") if CPU_FLAGS.exists() else ""),
-        )  # fmt: skip
+        yield model
     finally:
         logging.disable(logging.NOTSET)
 
 
-def saturates(machine: str, flags: str) -> bool:
-    """Whether a CPU adds pairs of 8-bit products in 16 bits, which overflow: x86 without VNNI.
+def saturates(machine: str | None = None, flags: str | None = None) -> bool:
+    """Whether a CPU, this one by default, adds pairs of 8-bit products in 16 bits, which overflow: x86 without VNNI.
 
     ``machine`` is as ``platform.machine`` has it, ``flags`` the text of /proc/cpuinfo.
     Source: ONNX Runtime, "Quantize ONNX models", on reduce_range.
     """
-    return machine.lower() in ("x86_64", "amd64") and not {"avx512_vnni", "avx_vnni"} & set(flags.split())
+    if flags is None:
+        flags = CPU_FLAGS.read_text("utf-8") if CPU_FLAGS.exists() else ""
+    known = (machine or platform.machine()).lower() in ("x86_64", "amd64")
+    return known and not {"avx512_vnni", "avx_vnni"} & set(flags.split())
 
 
 def integer_products(path: Path) -> tuple[int, int]:
     """How many matrix products of a graph run in integers, and how many there are."""
-    kinds = [node.op_type for node in onnx.load(path).graph.node]
-    integer = kinds.count("MatMulInteger")
-    return integer, integer + kinds.count("MatMul") + kinds.count("Gemm")
+    nodes = onnx.load(path).graph.node
+    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    # Of a static graph, ONNX Runtime makes one integer operator of a product and the DequantizeLinear before it.
+    integer = [n for n in nodes if n.op_type == "MatMulInteger" or is_integer_product(n, dequantized)]
+    return len(integer), sum(node.op_type in ("MatMulInteger", *PRODUCTS) for node in nodes)
+
+
+def is_integer_product(node: onnx.NodeProto, dequantized: set[str]) -> bool:
+    """Whether a node multiplies two matrices that come from DequantizeLinear."""
+    return node.op_type in PRODUCTS and dequantized.issuperset(node.input[:2])

@@ -39,11 +39,13 @@ def write(path: Path, title: str, candidates: Sequence[Candidate], sweep: Sequen
     if candidates:
         subtitle = f"verified on {len(candidates[0].answers):,} validation rows by the backend that will serve it"
     page = Page(f"Export report: {title}", subtitle)
-    page.section("Gates", *[verdict(passed, message) for passed, message in gates])
+    outcome = "; ".join(f"{candidate.name} {candidate.verdict}" for candidate in candidates if candidate.verdict)
+    page.section("Gates", *[verdict(passed, message) for passed, message in gates], note=outcome)
     if candidates:
         page.section(
-            "Candidates", _figures(candidates), note="Latency: one row at a time on one thread of this machine."
-        )
+            "Candidates", _figures(candidates), note="Latency: one row at a time on one thread of this machine. "
+            "In batches: rows of random batches against each of them alone; the difference is of the outputs' spread.",
+        )  # fmt: skip
     if len(candidates) > 1:
         page.section("Quality by class", *_per_class(candidates))
     if sweep:
@@ -61,6 +63,12 @@ def _figures(candidates: Sequence[Candidate]) -> Any:
         "agreement with PyTorch, %": [f"{100 * c.agreement:.2f}" for c in candidates],
         "largest logit difference": [f"{c.largest_difference:.4f}" for c in candidates],
         "mean logit difference": [f"{c.mean_difference:.4f}" for c in candidates],
+        "labels flipped in batches": [
+            c.invariance and f"{c.invariance.flips} of {c.invariance.rows}" for c in candidates
+        ],
+        "largest difference in batches, %": [
+            c.invariance and f"{100 * c.invariance.difference:.2g}" for c in candidates
+        ],
         "size, MB": [f"{c.size / 1e6:.1f}" if c.size else None for c in candidates],
         "latency p50, ms": [c.p50_ms for c in candidates],
         "latency p99, ms": [c.p99_ms for c in candidates],

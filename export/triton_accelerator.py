@@ -75,11 +75,11 @@ class Accelerator:
 
     def check(self, precision: str) -> None:
         """Raises InvalidInput when a graph of that precision cannot run here, or an option has no meaning."""
-        if self.name != CPU and precision == "int8":
+        if self.name != CPU and precision != "fp32":
             raise InvalidInput(
                 fault(
                     "--triton-accelerator",
-                    "runs no dynamic INT8 (DynamicQuantizeLinear and MatMulInteger are for CPUs)",
+                    "runs no INT8 graph (its unsigned activations and MatMulInteger are for CPUs)",
                     self.name,
                     "add --precision fp32; TensorRT makes an FP16 engine of it",
                 )
@@ -130,15 +130,23 @@ def faults(config: pb.ModelConfig, models: Sequence[onnx.ModelProto]) -> Iterato
     if accelerators and not on_gpu:
         kinds = [pb.ModelInstanceGroup.Kind.Name(group.kind) for group in config.instance_group]
         yield fault("instance_group kind", "leaves the GPU accelerator unused", kinds, "set KIND_GPU")
-    used = {node.op_type for model in models for node in model.graph.node} & CPU_ONLY_OPS
+    used = {op_type for model in models for op_type in _only_for_cpus(model)}
     for accelerator in accelerators:
         if accelerator.name not in (CUDA, TENSORRT):
             yield fault("gpu_execution_accelerator name", "unknown", accelerator.name, "give tensorrt or cuda")
         if used and accelerator.name == TENSORRT:
             remedy = "export the model with --precision fp32"
-            yield fault("gpu_execution_accelerator name", "cannot run dynamic INT8", sorted(used), remedy)
+            yield fault("gpu_execution_accelerator name", "cannot run INT8 made for CPUs", sorted(used), remedy)
         if accelerator.name == TENSORRT:
             yield from _tensorrt(config, accelerator.parameters)
+
+
+def _only_for_cpus(model: onnx.ModelProto) -> Iterator[str]:
+    """The operators of INT8 graphs as this stage makes them; TensorRT has no unsigned bytes (docs/operators.md too)."""
+    unsigned = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.UINT8}
+    for node in model.graph.node:
+        if node.op_type in CPU_ONLY_OPS or (node.op_type == "QuantizeLinear" and unsigned & set(node.input)):
+            yield node.op_type
 
 
 def _tensorrt(config: pb.ModelConfig, parameters: Mapping[str, str]) -> Iterator[str]:

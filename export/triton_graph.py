@@ -129,7 +129,7 @@ def fit(source: Path, path: Path, release: Release, task: Task, proof: Proof) ->
 def config(manifest: Manifest, task: Task, target: Target, samples: Sequence[Tensors]) -> pb.ModelConfig:
     """The configuration of a graph model, warm-up left out; ``samples`` are encoded rows, for usual sizes."""
     (graph,) = task.graphs.values()
-    # What dynamic INT8 answers depends on the rows of a batch, so there each row is a batch, as it was verified.
+    # Where an answer depends on the rows of a batch (dynamic INT8), each row is a batch, as it was verified.
     batch = manifest.max_batch_size if manifest.batch_invariant else 1
     made = pb.ModelConfig(name=manifest.name + SUFFIX, backend=BACKEND, max_batch_size=batch)
     for field in graph.inputs:
@@ -152,7 +152,7 @@ def _remarks(manifest: Manifest, target: Target) -> str:
         "The caller tokenizes, and pads the rows of a request to one length; requests of equal shape are batched.",
     ]
     if not manifest.batch_invariant:
-        lines[1] = "The caller tokenizes. One row a request: what dynamic INT8 answers depends on the rows of a batch."
+        lines[1] = "The caller tokenizes. One row a request: what this graph answers depends on the rows of a batch."
     if target.accelerator.name == triton_accelerator.TENSORRT:
         lines.append("Verified in FP32. The server builds the FP16 engine: compare its answers with the golden rows.")
     return "".join(f"# {line}\n" for line in lines)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from export.invariance import Invariance
 from serving.backends import Backend
 from serving.scoring import bootstrap
 from serving.tasks import Task
@@ -22,7 +23,7 @@ class Candidate:
 
     ``interval`` is the 95 % bootstrap interval of ``metric``. ``agreement`` is the share of rows that get the
     reference's label; differences are of graph outputs against the reference. Times are for one row at a time;
-    PyTorch's are not measured.
+    PyTorch's are not measured, nor is what batches change in its answers. ``verdict`` says why a graph was kept or not.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Candidate:
     size: int
     p50_ms: float | None
     p99_ms: float | None
+    invariance: Invariance | None = None
+    verdict: str = ""
 
     @property
     def value(self) -> float:
@@ -53,13 +56,15 @@ class Candidate:
             "bytes": self.size,
             "p50_ms": self.p50_ms,
             "p99_ms": self.p99_ms,
+            **({"in_batches": self.invariance.summary()} if self.invariance else {}),
+            **({"verdict": self.verdict} if self.verdict else {}),
         }
 
 
 def run_singly(
     backend: Backend, task: Task, encoded: Sequence[Tensors], progress: Callable[[int], Any]
 ) -> tuple[list[Row], list[float]]:
-    """Answers and seconds of every row, one row per run: dynamic INT8 depends on batch mates, and this does not."""
+    """Answers and seconds of every row, one row per run: what batch mates change is another question."""
     ((name, graph),) = task.graphs.items()
     answers, seconds = [], []
     for row in encoded:

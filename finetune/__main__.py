@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from finetune import assets, checkpoint, dataset, recipe_file, report
+from finetune import assets, calibration, checkpoint, dataset, recipe_file, report
 from finetune.base_model import build
 from finetune.faults import Faults, RecipeError
 from finetune.prediction import predict
@@ -110,6 +110,8 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     }
     write_json(folder / checkpoint.METRICS, metrics)
     _write_rows(folder / checkpoint.EVALUATION, encoded["validation"].rows)
+    train = encoded["train"]
+    _write_rows(folder / checkpoint.CALIBRATION, calibration.choose(task, train.rows, train.encoded, recipe.seed))
     report.write(folder / checkpoint.REPORT, recipe, task, metrics, encoded, predicted)
     source = {"base_model": recipe.model.base or "scratch", "data_digest": data}
     checkpoint.finish(folder, recipe, model, source)

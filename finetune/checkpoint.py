@@ -27,6 +27,7 @@ ASSETS = "assets"
 MODEL = "model"
 RESUMABLE = "trainer"
 EVALUATION = "validation.jsonl"
+CALIBRATION = "calibration.jsonl"
 EXPORTED = "export"
 STACK = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy")
 
@@ -50,8 +51,15 @@ class Checkpoint:
 
     def validation(self) -> list[dict[str, Any]]:
         """The validation rows, inputs and targets, that exported graphs are verified on."""
+        return self._rows(EVALUATION)
+
+    def calibration(self) -> list[dict[str, Any]]:
+        """The training rows that a static INT8 graph is calibrated on; none in a checkpoint older than they are."""
+        return self._rows(CALIBRATION) if CALIBRATION in self.manifest["files"] else []
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
         # Line by line from the file: str.splitlines would also cut at the U+0085 and U+2028 that a text may hold.
-        with (self.folder / EVALUATION).open(encoding="utf-8") as lines:
+        with (self.folder / name).open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
 
 
@@ -110,7 +118,7 @@ def prepare_folder(recipe: Recipe, data: str, *, resume: bool, overwrite: bool) 
 
 def _remove_run(folder: Path) -> None:
     """Remove what a run writes, and nothing else that stands there. The manifest first: the rest is no checkpoint."""
-    for name in (MANIFEST, METRICS, RECIPE, DATA, REPORT, EVALUATION):
+    for name in (MANIFEST, METRICS, RECIPE, DATA, REPORT, EVALUATION, CALIBRATION):
         (folder / name).unlink(missing_ok=True)
     for name in (ASSETS, MODEL, RESUMABLE, EXPORTED):
         shutil.rmtree(folder / name, ignore_errors=True)

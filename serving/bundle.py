@@ -32,7 +32,8 @@ class Manifest:
 
     ``graphs`` maps the task's graph names to files. ``tolerance`` bounds, per output field, the largest absolute
     difference of a golden answer, as agreed at export. ``batch_invariant`` is false where a row's
-    answer depends on the rows it runs with (dynamic INT8). ``quality`` and ``source`` are for people.
+    answer depends on the rows it runs with (as of dynamic INT8), which export measures. ``quality`` and ``source`` are
+    for people.
     """
 
     name: str

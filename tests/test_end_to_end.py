@@ -93,9 +93,8 @@ def assert_reproduced(bundle: Bundle, golden: GoldenRow, answer: Mapping[str, An
 def test_from_a_recipe_to_answers_on_every_wire(bundle: Bundle) -> None:
     golden = bundle.golden()
     assert {one.answer["label"] for one in golden} == {toy.GOOD, toy.BAD}
-    assert bundle.manifest.quality["int8"]["accuracy"] > 0.9
+    assert bundle.manifest.quality[bundle.manifest.precision]["accuracy"] > 0.9
     labels = json.loads((bundle.folder / "assets" / "labels.json").read_text("utf-8"))
-    # One row a request: the scales of dynamic INT8 depend on the rows that it is batched with.
     with running(bundle.folder.parent.parent) as server:
         for one in golden:
             assert_reproduced(bundle, one, over_rest(server, one.row, labels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnx
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from export import quantize
+from export import quantize, static_int8
 from export.__main__ import FAULTY, GATE_FAILED, main, parser
 from serving import model_config
 from serving.bundle import digest_folder, open_bundle
@@ -23,23 +24,36 @@ from tests.export.conftest import Export
 from tests.finetune import toy
 
 
-def damaging(kind: str) -> Any:
-    """A quantizer gone wrong: weights in another order, or no integer product at all."""
-    quantized = quantize.dynamic_int8
+def damage(patch: pytest.MonkeyPatch, kind: str, *quantizers: str) -> None:
+    """Make quantizers, both by default, go wrong: weights in another order, or no integer product at all."""
+    for name in quantizers or ("static", "dynamic"):
+        module = {"static": static_int8, "dynamic": quantize}[name]
+        patch.setattr(module, f"{name}_int8", damaging(kind, getattr(module, f"{name}_int8")))
 
-    def damage(source: Path, target: Path) -> None:
+
+def damaging(kind: str, quantized: Callable[..., None]) -> Callable[..., None]:
+    def damaged(source: Path, target: Path, *calibration: Any) -> None:
         if kind == "left in floats":
             shutil.copyfile(source, target)
             return
-        quantized(source, target)
+        quantized(source, target, *calibration)
         model = onnx.load(target)
         for tensor in model.graph.initializer:
-            if tensor.data_type == onnx.TensorProto.INT8:
+            if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
                 weights = onnx.numpy_helper.to_array(tensor)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(weights[::-1]), tensor.name))
         onnx.save(model, target)
 
-    return damage
+    return damaged
+
+
+def as_before_calibration(own: Path) -> Path:
+    """The checkpoint as it was written before there were calibration rows."""
+    manifest = json.loads((own / "checkpoint.json").read_text("utf-8"))
+    del manifest["files"]["calibration.jsonl"]
+    (own / "checkpoint.json").write_text(json.dumps(manifest))
+    (own / "calibration.jsonl").unlink()
+    return own
 
 
 # -- what is written --------------------------------------------------------------------------------------------------
@@ -61,7 +75,8 @@ def test_the_bundle_is_complete(precision: str, request: pytest.FixtureRequest, 
     bundle = open_bundle(folder)
     assert (bundle.manifest.name, bundle.manifest.version) == ("toy", 1)
     assert (bundle.manifest.task, bundle.manifest.backend) == ("text-classification", "onnxruntime")
-    assert bundle.manifest.precision == precision
+    assert bundle.manifest.precision == {"fp32": "fp32", "int8": "int8-static"}[precision]
+    assert bundle.manifest.batch_invariant
     assert bundle.manifest.graphs == {"model": "model.onnx"}
 
 
@@ -72,11 +87,13 @@ def test_the_manifest_says_what_it_was_made_of_and_what_it_is_worth(int8: Path, 
         assert manifest.source[key] == trained[key]
     weights = "model/model.safetensors"
     assert manifest.source["weights"] == {weights: trained["files"][weights]}
-    assert manifest.quality.keys() == {"pytorch", "fp32", "int8"}
+    assert manifest.quality.keys() == {"pytorch", "fp32", "int8-static"}
     metrics = json.loads((checkpoint / "metrics.json").read_text("utf-8"))
     assert manifest.quality["pytorch"]["accuracy"] == pytest.approx(metrics["validation"]["accuracy"], abs=1e-5)
     assert manifest.quality["fp32"]["agreement"] == 1.0
-    assert manifest.quality["int8"]["bytes"] < manifest.quality["fp32"]["bytes"]
+    assert manifest.quality["int8-static"]["bytes"] < manifest.quality["fp32"]["bytes"]
+    assert manifest.quality["int8-static"]["verdict"].startswith("kept: accuracy of int8-static")
+    assert manifest.quality["int8-static"]["in_batches"] == {"rows": 32, "flips": 0, "difference": 0.0}
 
 
 def test_golden_rows_are_validation_rows_of_every_label_and_are_reproduced(int8: Path, checkpoint: Path) -> None:
@@ -133,7 +150,8 @@ def test_fewer_rows_to_verify_on_and_another_name(own: Path, quickly: Export, tm
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("reversed", "accuracy of int8"), ("left in floats", "0 of 10 matrix products in integers")]
+    ("kind", "told"),
+    [("reversed", "accuracy of int8-static"), ("left in floats", "int8-static: 0 of 10 matrix products in integers")],
 )
 def test_a_failed_gate_writes_a_report_and_nothing_else(
     own: Path,
@@ -144,15 +162,16 @@ def test_a_failed_gate_writes_a_report_and_nothing_else(
     kind: str,
     told: str,
 ) -> None:
-    monkeypatch.setattr(quantize, "dynamic_int8", damaging(kind))
+    damage(monkeypatch, kind)
     assert quickly(own, "--repository", tmp_path / "repository") == GATE_FAILED == 3
     assert not (tmp_path / "repository").exists()
     error = capsys.readouterr().err
-    assert f"gate failed: {told}" in error.replace("INT8: ", "")
+    assert f"gate failed: {told}" in error
+    assert told.replace("static", "dynamic") in error
     assert f"nothing was written to {tmp_path / 'repository'}" in error
     assert str(own / "export" / "report.html") in error
     gates = json.loads((own / "export" / "report.json").read_text("utf-8"))["gates"]
-    assert sorted(gate["passed"] for gate in gates) == [False, True]
+    assert sorted(gate["passed"] for gate in gates) == [False, False, True, True]
     assert told in (own / "export" / "report.html").read_text("utf-8")
 
 
@@ -162,7 +181,7 @@ def test_a_failed_gate_leaves_the_versions_before_it(
     repository = tmp_path / "repository"
     assert quickly(own, "--precision", "fp32", "--repository", repository) == 0
     before = digest_folder(repository)
-    monkeypatch.setattr(quantize, "dynamic_int8", damaging("reversed"))
+    damage(monkeypatch, "reversed")
     assert quickly(own, "--repository", repository) == GATE_FAILED
     assert digest_folder(repository) == before
 
@@ -170,9 +189,48 @@ def test_a_failed_gate_leaves_the_versions_before_it(
 def test_the_user_decides_how_much_may_be_lost(
     own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "dynamic_int8", damaging("reversed"))
+    damage(monkeypatch, "reversed")
     assert quickly(own, "--repository", tmp_path / "repository", "--tolerance", "100") == 0
     assert quickly(own, "--repository", tmp_path / "other", "--tolerance", str(math.nan)) == GATE_FAILED
+
+
+def test_where_the_static_graph_loses_too_much_the_dynamic_one_is_kept(
+    own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(monkeypatch, "reversed", "static")
+    assert quickly(own, "--repository", tmp_path) == 0
+    manifest = open_bundle(tmp_path / "toy" / "1").manifest
+    assert manifest.precision == "int8-dynamic"
+    assert manifest.quality.keys() == {"pytorch", "fp32", "int8-static", "int8-dynamic"}
+    assert manifest.quality["int8-static"]["verdict"].startswith("rejected: accuracy of int8-static")
+    assert manifest.quality["int8-dynamic"]["verdict"].startswith("kept: accuracy of int8-dynamic")
+    page, said = (own / "export" / "report.html").read_text("utf-8"), capsys.readouterr().out
+    for candidate in ("int8-static", "int8-dynamic"):
+        assert manifest.quality[candidate]["verdict"] in page
+        assert manifest.quality[candidate]["verdict"] in said
+
+
+def test_a_kind_that_was_asked_for_is_the_only_one_tried(
+    own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert quickly(own, "--repository", tmp_path / "dynamic", "--precision", "int8-dynamic") == 0
+    manifest = open_bundle(tmp_path / "dynamic" / "toy" / "1").manifest
+    assert manifest.precision == "int8-dynamic"
+    assert manifest.quality.keys() == {"pytorch", "fp32", "int8-dynamic"}
+    damage(monkeypatch, "reversed", "static")
+    assert quickly(own, "--repository", tmp_path / "static", "--precision", "int8-static") == GATE_FAILED
+
+
+def test_an_older_checkpoint_is_exported_dynamically_and_told_why(
+    own: Path, quickly: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_before_calibration(own)
+    assert quickly(own, "--repository", tmp_path / "repository") == 0
+    assert "int8-static was left out: the checkpoint is older than calibration.jsonl" in capsys.readouterr().out
+    assert open_bundle(tmp_path / "repository" / "toy" / "1").manifest.precision == "int8-dynamic"
+    told = refused(capsys, own, "--repository", tmp_path / "other", "--precision", "int8-static")
+    assert "calibration.jsonl" in told
+    assert "int8-dynamic" in told
 
 
 def test_a_graph_that_is_not_the_model_is_not_written(

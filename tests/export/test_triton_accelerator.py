@@ -82,11 +82,12 @@ def test_whatever_is_configured_is_what_the_backend_takes(name: str, batch: int,
 
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
-def test_dynamic_int8_is_refused_where_it_cannot_run(name: str) -> None:
+@pytest.mark.parametrize("precision", ["int8", "int8-static", "int8-dynamic"])
+def test_int8_is_refused_where_it_cannot_run(name: str, precision: str) -> None:
     with pytest.raises(InvalidInput, match=rf"--triton-accelerator: .*MatMulInteger.*'{name}'; add --precision fp32"):
-        Accelerator(name).check("int8")
+        Accelerator(name).check(precision)
     Accelerator(name).check("fp32")
-    Accelerator().check("int8")
+    Accelerator().check(precision)
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
@@ -120,7 +121,7 @@ def test_what_the_backend_would_refuse_or_leave_out_is_told(old: str, new: str, 
 def test_a_graph_of_dynamic_int8_is_told_even_when_the_configuration_was_changed_by_hand() -> None:
     config = configured(Accelerator("tensorrt"))
     (told,) = faults(config, [graph("MatMul"), graph("DynamicQuantizeLinear", "MatMulInteger")])
-    assert "cannot run dynamic INT8, got ['DynamicQuantizeLinear', 'MatMulInteger']" in told
+    assert "cannot run INT8 made for CPUs, got ['DynamicQuantizeLinear', 'MatMulInteger']" in told
     assert "--precision fp32" in told
 
 

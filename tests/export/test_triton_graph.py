@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export import graph_version, triton_config, triton_graph, triton_validation
+from export import graph_version, invariance, triton_config, triton_graph, triton_validation
 from export.__main__ import FAULTY, GATE_FAILED, main, parser
 from export.onnx_graph import ExportError
 from export.triton_releases import find
@@ -47,8 +47,16 @@ def floats(quickly: Export, checkpoint: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def integers(quickly: Export, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A graph model of the default precision. Read only."""
+    """A graph model of the default precision, static INT8. Read only."""
     return exported(quickly, checkpoint, tmp_path_factory.mktemp("integers"))
+
+
+@pytest.fixture(scope="module")
+def dependent(quickly: Export, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graph model whose answers depend on the batch, as found out at export: dynamic INT8. Read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(invariance, "BOUND", 0.0)  # the toy is too small to show it by itself
+        return exported(quickly, checkpoint, tmp_path_factory.mktemp("dependent"), "--precision", "int8-dynamic")
 
 
 def bundle_of(model: Path) -> Bundle:
@@ -74,28 +82,34 @@ def test_it_is_a_plain_triton_model(floats: Path) -> None:
     assert [(group.kind, group.count) for group in config.instance_group] == [(pb.ModelInstanceGroup.KIND_CPU, 2)]
 
 
-def test_whoever_opens_the_configuration_reads_what_the_caller_has_to_do(floats: Path, integers: Path) -> None:
+def test_whoever_opens_the_configuration_reads_what_the_caller_has_to_do(floats: Path, dependent: Path) -> None:
     first, second, *_ = (floats / "config.pbtxt").read_text().splitlines()
     assert first == "# The graph of toy, version 1, for Triton 24.10 and newer."
     assert "pads the rows of a request to one length; requests of equal shape are batched" in second
-    assert "One row a request" in (integers / "config.pbtxt").read_text().splitlines()[1]
+    assert "One row a request" in (dependent / "config.pbtxt").read_text().splitlines()[1]
 
 
-@pytest.mark.parametrize("kind", ["floats", "integers"])
+@pytest.mark.parametrize("kind", ["floats", "integers", "dependent"])
 def test_a_graph_that_fits_is_the_one_of_the_bundle(kind: str, request: pytest.FixtureRequest) -> None:
     model: Path = request.getfixturevalue(kind)
     assert (model / "1" / "model.onnx").read_bytes() == (bundle_of(model).folder / "model.onnx").read_bytes()
 
 
-def test_dynamic_int8_is_never_batched(integers: Path) -> None:
-    config = model_config.read(integers)
+def test_a_graph_whose_answers_depend_on_the_batch_is_never_batched(dependent: Path) -> None:
+    config = model_config.read(dependent)
     assert config.max_batch_size == 1
     assert not config.HasField("dynamic_batching")
-    assert bundle_of(integers).manifest.max_batch_size == 32
-    assert not bundle_of(integers).manifest.batch_invariant
+    assert bundle_of(dependent).manifest.max_batch_size == 32
+    assert not bundle_of(dependent).manifest.batch_invariant
 
 
-@pytest.mark.parametrize("kind", ["floats", "integers"])
+def test_static_int8_is_batched_as_fp32_is(integers: Path) -> None:
+    config = model_config.read(integers)
+    assert config.max_batch_size == 32
+    assert config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize("kind", ["floats", "integers", "dependent"])
 def test_a_caller_with_the_bundle_gets_the_golden_answers(kind: str, request: pytest.FixtureRequest) -> None:
     model: Path = request.getfixturevalue(kind)
     bundle = bundle_of(model)
@@ -121,7 +135,7 @@ def test_the_warm_up_is_golden_rows_from_short_to_long(floats: Path) -> None:
         assert any(np.array_equal(ids, row) for row in golden)
 
 
-@pytest.mark.parametrize("kind", ["floats", "integers"])
+@pytest.mark.parametrize("kind", ["floats", "integers", "dependent"])
 def test_the_validator_finds_nothing(kind: str, request: pytest.FixtureRequest) -> None:
     model: Path = request.getfixturevalue(kind)
     assert triton_validation.validate(model, find("24.10")).faults == []

@@ -30,6 +30,7 @@ def test_it_holds_what_the_design_says_and_nothing_of_the_trainer(checkpoint: Pa
         "assets/labels.json",
         "assets/text.json",
         "assets/tokenizer.json",
+        "calibration.jsonl",
         "checkpoint.json",
         "data.json",
         "metrics.json",
@@ -76,6 +77,22 @@ def test_the_recipe_is_there_with_every_default(checkpoint: Path) -> None:
 def test_the_validation_rows_come_back_as_they_were(checkpoint: Path) -> None:
     """Also those with the line separators that str.splitlines would cut at."""
     assert open_checkpoint(checkpoint).validation()[-len(AWKWARD) :] == AWKWARD
+
+
+def test_the_calibration_rows_are_training_rows_and_none_of_validation(checkpoint: Path) -> None:
+    opened = open_checkpoint(checkpoint)
+    train = [json.loads(line) for line in (checkpoint.parent / "train.jsonl").read_text("utf-8").splitlines()]
+    assert opened.calibration()
+    assert all(row in train for row in opened.calibration())
+    assert not any(row in opened.calibration() for row in opened.validation() if row not in train)
+
+
+def test_a_checkpoint_older_than_calibration_has_no_such_rows(copied: Path) -> None:
+    manifest = json.loads((copied / "checkpoint.json").read_text("utf-8"))
+    del manifest["files"]["calibration.jsonl"]
+    (copied / "checkpoint.json").write_text(json.dumps(manifest))
+    # A file that nothing proves is not read.
+    assert open_checkpoint(copied).calibration() == []
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,11 @@ def _decoded_differences(model: Model, bundle: Bundle, expected: GoldenRow, enco
     ]
 
 
+def answer_example(model: Model) -> None:
+    """Run the task's example, so that graphs which open and cannot be run here are seen."""
+    model.run([model.encode(model.check(model.task.example))])
+
+
 def measure(model: Model) -> list[tuple[int, int, float]]:
     """Rows, length and seconds of a few runs; the best of some repeats, since noise only ever adds."""
     example = model.encode(model.check(model.task.example))

@@ -17,7 +17,7 @@ from serving.workers.channel import Channel, Start
 from serving.workers.crew import Crew
 from serving.workers.ports import address
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("serving")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

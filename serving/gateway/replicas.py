@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from serving.admission import Admission, State
-from serving.errors import DownstreamError, NotReady
+from serving.errors import NotReady
 from serving.follower import Follower
 from serving.gateway.management import Management
 from serving.repository import RETRY, Repository
@@ -76,7 +76,7 @@ class Replicas:
         while self._crew.leaders.empty():
             try:
                 await self._crew.lead("join", self._crew.ident)
-            except DownstreamError as error:
+            except Exception as error:  # whatever it is, this worker must not answer before it has joined
                 if self._crew.leaders.empty():
                     log.error("cannot serve what the other workers serve, trying again: %s", error)
                     await asyncio.sleep(RETRY)

@@ -20,7 +20,7 @@ from serving.workers.ports import CANNOT_LISTEN, address, reserve
 log = logging.getLogger("serving")
 
 # Times in a row that a worker may end before it serves, until the server gives up.
-TRIES = 5
+TRIES = 4
 # Seconds before a worker is started again: doubled each time that one ends early, which is before SETTLED.
 SHORTEST, LONGEST, SETTLED = 0.25, 10.0, 60.0
 # Seconds that a worker has to answer what is asked of all.
@@ -115,6 +115,7 @@ class Supervisor:
         worker.channel.send(
             "start", 0, Start(self._folder, self._settings, number, worker.ident, late, self._known[number])
         )
+        log.info("worker %d is process %d", number, process.pid)
         if self._stop.is_set():
             process.terminate()
         return worker
@@ -162,7 +163,7 @@ class Supervisor:
 
     def _elect(self) -> None:
         """Of those that serve, the one that is there longest leads; every worker is told."""
-        present = [worker for worker in self._workers.values() if worker.present]
+        present = [worker for worker in self._workers.values() if worker.present and not self._stop.is_set()]
         self._leader = min(present, key=lambda worker: (not worker.up, worker.ident), default=None)
         if self._leader:
             for worker in present:

@@ -252,7 +252,10 @@ class Repository(Shelf):
     def open_admitted(self, admission: Admission) -> Engine:
         """The engine of a version that another process admitted. Raises BundleError and NotReady."""
         manifest, config = admission.manifest, ModelConfig.FromString(admission.config)
+        begun = time.perf_counter()
         with admission.override.folder(manifest.name, self.folder / manifest.name) as folder:
             bundle = bundle_of(folder, manifest.version, config)
             policy = model_policy.policy(config, self._settings)
-            return opened(bundle, config, policy, self._metrics, admission)
+            engine = opened(bundle, config, policy, self._metrics, admission)
+        self._metrics.load_seconds.labels(manifest.name, str(manifest.version)).set(time.perf_counter() - begun)
+        return engine

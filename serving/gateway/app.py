@@ -135,8 +135,8 @@ def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics, crew: Alo
         for name, versions in inference.repository.engines().items():
             metrics.waiting_rows.labels(name).set(sum(engine.waiting for engine in versions.values()))
             metrics.predicted_wait.labels(name).set(max(engine.predicted_wait() for engine in versions.values()))
-        before = crew.told_before("metrics") or []
-        return summed([list(metrics.registry.collect()), [family for family in before if family.type != "gauge"]])
+        told, before = list(metrics.registry.collect()), crew.told_before("metrics")
+        return summed([told, [family for family in before if family.type != "gauge"]]) if before else told
 
     crew.actions["metrics"] = own
 

@@ -14,6 +14,8 @@ from serving.workers.channel import Channel, Message, Start
 
 log = logging.getLogger(__name__)
 
+GONE = "the process above the workers ended, and this one is stopping"
+
 Action = Callable[..., Awaitable[Any]]
 
 
@@ -52,6 +54,7 @@ class Crew(Alone):
         self.leaders: asyncio.Queue[int] = asyncio.Queue()
         self._leader = 0
         self._channel, self._known = channel, start.known
+        self._gone = False
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[list[bytes | None]]] = {}
         self._doing: set[asyncio.Task[None]] = set()
@@ -102,13 +105,22 @@ class Crew(Alone):
                 self._leader = message.value
                 self.leaders.put_nowait(message.value)
             elif message.kind == "answer":
-                self._asked.pop(message.ident).set_result(message.value)
+                asked = self._asked.pop(message.ident)
+                # Done already where the one that asked was cancelled, as a client's call may be.
+                if not asked.done():
+                    asked.set_result(message.value)
             else:
                 doing = asyncio.create_task(self._do(message))
                 self._doing.add(doing)
                 doing.add_done_callback(self._doing.discard)
+        self._gone = True
+        for asked in self._asked.values():
+            if not asked.done():
+                asked.set_exception(NotReady(GONE))
 
     async def _ask(self, kind: str, value: Any) -> list[bytes | None]:
+        if self._gone:
+            raise NotReady(GONE)
         ident = next(self._numbers)
         self._asked[ident] = asyncio.get_running_loop().create_future()
         self._channel.send(kind, ident, value)

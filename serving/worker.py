@@ -1,4 +1,4 @@
-"""One of several server processes, as the supervisor starts it: ``python -m serving.worker DESCRIPTOR``."""
+"""One of several server processes, as the supervisor starts it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,3 @@ async def _work(end: socket.socket) -> int:
     channel.close()
     await listening
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,12 +16,18 @@ from serving.workers.crew import Crew
 
 log = logging.getLogger(__name__)
 
+LEFT = "the worker that wanted to join ended"
+
 
 class Told:
-    """Followers by their numbers; called from threads, which wait until all have done it."""
+    """Followers by their numbers; called from threads, which wait until all have done it.
 
-    def __init__(self, crew: Crew, workers: list[int]) -> None:
-        self._crew, self._workers, self._loop = crew, workers, asyncio.get_running_loop()
+    That one of them is gone is no fault, unless they are ``needed``: NotReady is raised then.
+    """
+
+    def __init__(self, crew: Crew, workers: list[int], *, needed: bool = False) -> None:
+        self._crew, self._workers, self._needed = crew, workers, needed
+        self._loop = asyncio.get_running_loop()
 
     def stage(self, admission: Admission) -> None:
         """Have them open a version. Raises what the first that cannot says."""
@@ -32,7 +38,9 @@ class Told:
         self._wait("follow", state)
 
     def _wait(self, action: str, value: Any) -> None:
-        asyncio.run_coroutine_threadsafe(self._crew.ask(list(self._workers), action, value), self._loop).result()
+        asked = self._crew.ask(list(self._workers), action, value)
+        if not asyncio.run_coroutine_threadsafe(asked, self._loop).result() and self._needed:
+            raise NotReady(LEFT)
 
 
 class Replicas:
@@ -89,10 +97,9 @@ class Replicas:
         followers = self._crew.followers
         async with self._management.changing:
             if not await self._crew.ask([worker], "settle", self._management.settled()):
-                raise NotReady("the worker that wanted to join is gone")
-            await asyncio.to_thread(
-                self._repository.introduce, Told(self._crew, [worker]), lambda: followers.append(worker)
-            )
+                raise NotReady(LEFT)
+            newcomer = Told(self._crew, [worker], needed=True)
+            await asyncio.to_thread(self._repository.introduce, newcomer, lambda: followers.append(worker))
         if len(followers) == self._crew.workers - 1:
             self._complete.set()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import signal
 import socket
 import sys
@@ -25,6 +24,8 @@ TRIES = 4
 SHORTEST, LONGEST, SETTLED = 0.25, 10.0, 60.0
 # Seconds that a worker has to answer what is asked of all.
 POLL = 5.0
+# A worker finds its modules where this process found them, and not in the folder that it happens to run in.
+BEGIN = "import sys; sys.path[:] = sys.argv.pop(1).split('\\n'); from serving.worker import main; sys.exit(main())"
 
 
 @dataclass(eq=False)
@@ -102,13 +103,12 @@ class Supervisor:
 
     async def _start(self, number: int, late: bool) -> Worker:
         ours, theirs = socket.socketpair()
-        # Found also where this is not installed but run from its folder.
-        paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         with theirs:
+            # A group of its own: an interrupt from the terminal is for this process, which tells the workers.
             process = await asyncio.create_subprocess_exec(
                 sys.executable, *(f"-W{option}" for option in sys.warnoptions),
-                "-m", "serving.worker", str(theirs.fileno()),
-                pass_fds=[theirs.fileno()], env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                "-c", BEGIN, "\n".join(sys.path), str(theirs.fileno()),
+                pass_fds=[theirs.fileno()], process_group=0,
             )  # fmt: skip
         worker = Worker(number, next(self._numbers), process, await Channel.over(ours))
         self._workers[worker.ident] = worker

@@ -115,6 +115,14 @@ def holder(server: ServerProcess, connection: http.client.HTTPConnection) -> int
     raise AssertionError("no worker holds the connection")
 
 
+def runs(process: int) -> bool:
+    """Whether a process has not ended; one that nobody has waited for yet has no command line."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
 def value(text: str, name: str) -> float:
     """The sum of a metric over its labels."""
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(name, line))
@@ -200,6 +208,9 @@ def test_version_that_fails_is_refused_by_all_with_one_reason_and_the_one_before
         assert indices[0] == indices[1]
         assert "golden.jsonl was changed" in json.dumps(indices[0][1])
         assert each.metric("downstream_quarantined_total") == [3.0, 3.0]
+        # Nobody would stop workers whose supervisor is gone.
+        server.process.kill()
+        assert polled(lambda: not any(map(runs, each.by_worker)), PATIENCE)
 
 
 def test_worker_that_dies_is_replaced_by_one_that_knows_all_and_the_end_is_in_order(tmp_path: Path) -> None:
@@ -264,7 +275,7 @@ def test_workers_that_cannot_start_end_the_server_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "uvloop.py").write_text("raise SystemExit(3)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("serving.workers.supervisor.SHORTEST", 0.0)
     assert main([str(tmp_path), "--workers", "2", "--http-port", "0", "--grpc-port", "0"]) == 1
     assert "before it could serve; giving up" in caplog.text

@@ -17,6 +17,11 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
 }
 
 
+def lasting(families: Iterable[Metric]) -> list[Metric]:
+    """What stays true of a process that ended: what it counted, and no gauge."""
+    return [family for family in families if family.type != "gauge"]
+
+
 def summed(told: Sequence[Iterable[Metric]]) -> list[Metric]:
     """The families of all processes as those of one."""
     if len(told) == 1:

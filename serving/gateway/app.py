@@ -22,7 +22,7 @@ from serving.gateway.management import Management
 from serving.gateway.openapi import HOT_PATHS, failures
 from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
-from serving.metrics_sum import exposed, summed
+from serving.metrics_sum import exposed, lasting, summed
 from serving.workers.crew import Alone
 
 DESCRIPTION = """Verified models over REST. The same models answer gRPC (`inference.GRPCInferenceService`).
@@ -136,13 +136,14 @@ def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics, crew: Alo
             metrics.waiting_rows.labels(name).set(sum(engine.waiting for engine in versions.values()))
             metrics.predicted_wait.labels(name).set(max(engine.predicted_wait() for engine in versions.values()))
         told, before = list(metrics.registry.collect()), crew.told_before("metrics")
-        return summed([told, [family for family in before if family.type != "gauge"]]) if before else told
+        return summed([told, lasting(before)]) if before else told
 
     crew.actions["metrics"] = own
 
     @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:
-        families = summed(await crew.everyone("metrics"))
+        told = await crew.everyone("metrics")
+        families = summed([families if fresh else lasting(families) for families, fresh in told])
         return Response(generate_latest(exposed(families)), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -75,7 +75,7 @@ class Management:
                 for number, engine in versions.items()
                 if model in ("", name)
             }
-        counted = summed_by_key(await self.crew.everyone("statistics"))
+        counted = summed_by_key([told for told, _ in await self.crew.everyone("statistics")])
         return [
             {"name": name, "version": str(number), **counted[self._key(engine)], **UNCOUNTED}
             for (name, number), engine in sorted(engines.items(), key=lambda item: item[0])

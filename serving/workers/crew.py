@@ -35,9 +35,9 @@ class Alone:
     async def others(self, action: str, *values: Any) -> None:
         """Have those that follow this worker do something; raises the first error of one that is still there."""
 
-    async def everyone(self, action: str) -> list[Any]:
-        """What each worker tells; of one that ended and is not back, what it told last."""
-        return [await self.actions[action]()]
+    async def everyone(self, action: str) -> list[tuple[Any, bool]]:
+        """What each worker tells, and whether it is of now; of one that ended and is not back, what it told last."""
+        return [(await self.actions[action](), True)]
 
     def told_before(self, action: str) -> Any:
         """What the process whose place this one took told last, or None."""
@@ -56,7 +56,7 @@ class Crew(Alone):
         self._channel, self._known = channel, start.known
         self._gone = False
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[list[bytes | None]]] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self._doing: set[asyncio.Task[None]] = set()
 
     async def lead(self, action: str, *values: Any) -> Any:
@@ -87,9 +87,9 @@ class Crew(Alone):
                 _result(answer)
         return [worker for worker, answer in zip(workers, answers, strict=True) if answer is not None]
 
-    async def everyone(self, action: str) -> list[Any]:
+    async def everyone(self, action: str) -> list[tuple[Any, bool]]:
         answers = await self._ask("poll", (action, _packed(action, ())))
-        return [_result(answer) for answer in answers if answer is not None]
+        return [(_result(answer), fresh) for answer, fresh in answers]
 
     def told_before(self, action: str) -> Any:
         return _result(self._known[action]) if action in self._known else None
@@ -118,7 +118,7 @@ class Crew(Alone):
             if not asked.done():
                 asked.set_exception(NotReady(GONE))
 
-    async def _ask(self, kind: str, value: Any) -> list[bytes | None]:
+    async def _ask(self, kind: str, value: Any) -> Any:
         if self._gone:
             raise NotReady(GONE)
         ident = next(self._numbers)

@@ -179,12 +179,11 @@ class Supervisor:
         action, body = message.value
         asked = [other for other in self._workers.values() if other.present]
         answers = await asyncio.gather(*(self._answer(other, body, POLL) for other in asked))
-        for other, answer in zip(asked, answers, strict=True):
-            if answer is not None:
-                self._known[other.number][action] = answer
-        worker.channel.send(
-            "answer", message.ident, [known[action] for known in self._known.values() if action in known]
-        )
+        fresh = {other.number: answer for other, answer in zip(asked, answers, strict=True) if answer is not None}
+        for number, answer in fresh.items():
+            self._known[number][action] = answer
+        told = [(known[action], number in fresh) for number, known in self._known.items() if action in known]
+        worker.channel.send("answer", message.ident, told)
 
     async def _answer(self, worker: Worker | None, body: bytes, timeout: float | None = None) -> bytes | None:
         if worker is None or not worker.present:

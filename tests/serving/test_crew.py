@@ -146,6 +146,15 @@ def test_what_is_asked_of_this_worker_is_done_and_what_goes_wrong_goes_back() ->
     run(test)
 
 
+def test_figures_of_all_say_which_are_of_now() -> None:
+    async def test(crew: Crew, supervisor: Channel) -> None:
+        call = asyncio.create_task(crew.everyone("figures"))
+        supervisor.send("answer", (await asked(supervisor)).ident, [(answer(True, 3), True), (answer(True, 4), False)])
+        assert await call == [(3, True), (4, False)]
+
+    run(test)
+
+
 def test_worker_knows_what_the_one_before_it_told_last() -> None:
     async def test(crew: Crew, supervisor: Channel) -> None:
         assert (crew.told_before("figures"), crew.told_before("statistics")) == (7, None)

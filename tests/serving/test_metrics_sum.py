@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.metrics import Metrics
-from serving.metrics_sum import GAUGES, exposed, summed
+from serving.metrics_sum import GAUGES, exposed, lasting, summed
 from serving.scheduler.runners import Batch
 
 
@@ -36,6 +36,13 @@ def test_counters_and_histograms_are_added_and_gauges_are_what_they_mean() -> No
     assert sample(whole, "downstream_predicted_wait_seconds") == 0.5
     assert sample(whole, "downstream_model_load_seconds", version="1") == 0.5
     assert sample(whole, "downstream_model_ready", version="1") == 0
+
+
+def test_of_a_process_that_ended_only_its_counts_are_added() -> None:
+    ended, here = (list(process(*told).registry.collect()) for told in ((1, 2, 0.5, 1), (3, 5, 0.25, 1)))
+    whole = exposed(summed([lasting(ended), here]))
+    assert sample(whole, "downstream_requests_total", protocol="http", outcome="ok") == 4
+    assert sample(whole, "downstream_waiting_rows") == 5
 
 
 def test_series_that_one_process_alone_has_are_kept_and_the_text_is_well_formed() -> None:

@@ -63,7 +63,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 # The environment came with its bytecode, but the base image has none for the standard library, and a read-only root
 # could not keep it: one import as root writes what the server uses.
-RUN env -u PYTHONDONTWRITEBYTECODE python -c "import onnxruntime, serving.__main__"
+RUN env -u PYTHONDONTWRITEBYTECODE python -c "import onnxruntime, serving.__main__, serving.worker"
 
 # A mount point and not a VOLUME, so that an image with models in it can be built on this one.
 WORKDIR /models

@@ -62,16 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A progress bar in a log file: a line now and then instead of ten a second.
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     try:
-        stage = import_module(module)
-    except ModuleNotFoundError as error:
+        return int(import_module(module).main(words[1:]))
+    except ModuleNotFoundError as error:  # also of what a stage imports only once it knows that it needs it
         print(
             f"downstream {words[0]}: {error.name} is not installed; install what the stage needs: "
             f"pip install 'downstream[{extra}]'",
             file=sys.stderr,
         )
         return 2
-    try:
-        return int(stage.main(words[1:]))
     except KeyboardInterrupt:
         print(f"downstream {words[0]}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
-import signal
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import uvicorn
-import uvloop
-from prometheus_client import CollectorRegistry
-
-from serving import explain
+from serving import logs
 from serving import settings as settings_module
 from serving.errors import DownstreamError
-from serving.gateway.app import build_app
-from serving.gateway.grpc_v2 import build_server
-from serving.gateway.management import Management
-from serving.gateway.v2 import Inference
-from serving.metrics import Metrics
-from serving.repository import Repository
-from serving.settings import Settings
-
-log = logging.getLogger("serving")
+from serving.workers.supervisor import Supervisor
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="""examples:
   downstream serve model_repository/
   downstream serve model_repository/ --host 0.0.0.0 --http-port 80 --runners 4
+  downstream serve model_repository/ --workers 4                    four processes on the same ports
   DOWNSTREAM_DRAIN_DELAY=5 downstream serve model_repository/       in Kubernetes
 
 A model becomes ready only after it has reproduced its golden rows. SIGTERM: not ready at once, requests in flight
@@ -63,88 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DownstreamError as error:
         print(f"downstream serve: {error}", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    log.setLevel(settings.log_level.upper())
+    logs.begin(settings)
     if args.explain:
+        from serving import explain
+
         return explain.run(args.repository, settings)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(args.repository, settings))
+    if settings.workers > 1:
+        return asyncio.run(Supervisor(args.repository, settings).run())
+    # Not above: a process that only supervises needs none of it.
+    from serving import server
 
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers of its own: what a signal means is decided here, for both protocols."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def serve(folder: Path, settings: Settings) -> int:
-    """Open the ports, load and verify the models, answer until SIGTERM or SIGINT, drain."""
-    metrics = Metrics(CollectorRegistry())
-    repository = Repository(folder, settings, metrics)
-    inference = Inference(repository, metrics, settings)
-    management = Management(inference, explicit=settings.model_control == "explicit")
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-
-    rpc = build_server(management, settings.max_body)
-    ipv6 = ":" in settings.host
-    address, family = (f"[{settings.host}]", socket.AF_INET6) if ipv6 else (settings.host, socket.AF_INET)
-    try:
-        grpc_port = rpc.add_insecure_port(f"{address}:{settings.grpc_port}")
-        listener = socket.create_server((settings.host, settings.http_port), family=family, backlog=2048)
-        # Inherited by accepted sockets: without it each answer waits 40 ms for the client's delayed acknowledgement.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except (OSError, RuntimeError) as error:
-        log.error("cannot listen: %s; another server may use the port: give --http-port and --grpc-port", error)
-        return 2
-    config = uvicorn.Config(
-        build_app(management, metrics, settings.max_body),
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        # Above the idle time of usual proxies: they must be the ones to close.
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=round(settings.drain_timeout),
-    )
-    http = _Uvicorn(config)
-    await rpc.start()
-    serving = asyncio.create_task(http.serve([listener]))
-    http_port = listener.getsockname()[1]
-    log.info("listening: http://%s:%d  grpc://%s:%d", address, http_port, address, grpc_port)
-
-    loading = asyncio.create_task(asyncio.to_thread(_load, repository, f"http://{address}:{http_port}"))
-    await stop.wait()
-    inference.stopping = True
-    repository.stop()
-    log.info("stopping: not ready, draining")
-    await asyncio.sleep(settings.drain_delay)
-    http.should_exit = True
-    inference.closing.set()
-    await asyncio.gather(serving, rpc.stop(settings.drain_timeout), loading)
-    await asyncio.to_thread(repository.close)
-    log.info("stopped")
-    return 0
-
-
-def _load(repository: Repository, url: str) -> None:
-    try:
-        repository.load_all()
-    except Exception:
-        log.exception("loading the repository failed")
-        return
-    if repository.stopping:
-        return
-    for name in repository.engines():
-        log.info("try: curl -s %s/v1/models/%s", url, name)
-    if repository.ready:
-        log.info("ready")
-    else:
-        log.error(
-            "not ready: %s", "; ".join(f"{e.name}: {e.reason}" for e in repository.index() if e.reason) or "empty"
-        )
+    return server.run(args.repository, settings)
 
 
 if __name__ == "__main__":

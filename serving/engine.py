@@ -7,22 +7,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 
 from serving import cache, cost, known_cost, proof
 from serving.backends import Backend, open_backend, triton
 from serving.bundle import Bundle
 from serving.cache import AnswerCache
-from serving.call import Call, Timing
+from serving.call import Call
 from serving.columns import Schema
+from serving.cost import CostModel
 from serving.errors import DownstreamError
 from serving.flights import Flights, identity
+from serving.job import Job, share
 from serving.known_cost import KnownCost
-from serving.model import Model, Stages
+from serving.model import Model
 from serving.scheduler.limits import Limits
 from serving.scheduler.runners import Batch, Scheduler
-from serving.settings import Settings, read_available_cores
+from serving.settings import Settings, share_of_cores
 from serving.statistics import Statistics
 from serving.tasks import Task
 from serving.tensors import Row, Tensors
@@ -32,21 +34,6 @@ LONG_TEXT = 8192
 # Threads that wait for graphs of another server, where no core of this one is used.
 REMOTE_RUNNERS = 16
 UNLIMITED = Limits()
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """One queued row: its arrays, its request, and when it was received and queued, in monotonic nanoseconds.
-
-    ``stages`` is filled in when it has run.
-    """
-
-    encoded: Tensors
-    call: Call
-    deadline: float | None
-    received: int
-    queued: int
-    stages: Stages | None = None
 
 
 class Engine:
@@ -69,7 +56,7 @@ class Engine:
         self.cost = cost.UNMEASURED
         self.known_cost: KnownCost | None = None
         self.cache = AnswerCache(cache_bytes) if cache_bytes else None
-        self.flights = Flights(self._fly, _share) if settings.coalesce else None
+        self.flights = Flights(self._fly, share) if settings.coalesce else None
         self._clock = time.monotonic
         self._users, self._retired = 0, False
         self._unused = threading.Condition()
@@ -83,7 +70,8 @@ class Engine:
             stretch=settings.stretch,
             gain=settings.batch_gain,
         )
-        self.runners = settings.runners or (REMOTE_RUNNERS if settings.triton_graphs else read_available_cores())
+        cores = REMOTE_RUNNERS if settings.triton_graphs else share_of_cores(settings.workers)
+        self.runners = settings.runners or cores
         self._observe = observe
         self._scheduler = Scheduler(
             self._run,
@@ -103,8 +91,12 @@ class Engine:
         limits: Limits = UNLIMITED,
         cache_bytes: int = 0,
         prepare: Callable[[Model], None] = lambda model: None,
+        admitted: CostModel | None = None,
     ) -> Engine:
         """Open task and graphs, replay the golden rows, ``prepare``, measure what runs cost, start the runners.
+
+        ``admitted`` is what runs cost as another process of this machine found when it proved the same files: enough
+        then is that the example is answered.
 
         Raises BundleError when the model does not reproduce its training-time answers, NotReady while a remote server
         that runs its graphs is away.
@@ -113,9 +105,16 @@ class Engine:
         backend = _opened(bundle, settings)
         engine = cls(bundle, task, backend, settings, observe, limits, cache_bytes)
         try:
-            proof.replay_golden(engine.model, bundle)
+            if admitted:
+                proof.answer_example(engine.model)
+            else:
+                proof.replay_golden(engine.model, bundle)
             prepare(engine.model)
-            engine.known_cost = known_cost.of(engine.model, bundle, settings, engine.runners, engine.limits.max_rows)
+            engine.known_cost = (
+                KnownCost(admitted, "told by the worker that leads")
+                if admitted
+                else known_cost.of(engine.model, bundle, settings, engine.runners, engine.limits.max_rows)
+            )
             engine.cost = engine.known_cost.model
         except Exception:
             backend.close()
@@ -246,8 +245,7 @@ class Engine:
         last = None if None in deadlines else max(filter(None, deadlines)) - self._clock()
         answers, stages = self.model.run([job.encoded for job in jobs], last)
         for job in jobs:
-            job.stages = stages
-            job.call.timings.append(Timing(job.received, job.queued, **vars(stages)))
+            job.ran(stages)
         self.statistics.run(
             len(jobs),
             compute_input=stages.stacked - stages.begun,
@@ -282,13 +280,6 @@ class Engine:
         if self.known_cost:
             self.known_cost.keep()
         self.model.backend.close()
-
-
-def _share(flown: Job, rider: Job) -> None:
-    """The times of a row that another one's run answered: they began when it came, at the earliest."""
-    if flown.stages:
-        passed = {stage: max(at, rider.queued) for stage, at in vars(flown.stages).items()}
-        rider.call.timings.append(Timing(rider.received, rider.queued, **passed))
 
 
 def _opened(bundle: Bundle, settings: Settings) -> Backend:

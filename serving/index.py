@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # A model whose configuration cannot be read has no versions yet.
@@ -28,6 +29,10 @@ class Index:
     def note(self, name: str, version: int, state: str, reason: str = "") -> None:
         """Say how a version is now."""
         self._entries[name, version] = Entry(name, version, state, reason)
+
+    def replace(self, entries: Iterable[Entry]) -> None:
+        """Say of every version what another process says."""
+        self._entries = {(entry.name, entry.version): entry for entry in entries}
 
     def drop_model(self, name: str) -> None:
         """Forget what was said of a model as a whole, before its versions were known."""

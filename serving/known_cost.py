@@ -16,7 +16,7 @@ from serving.settings import Settings, read_available_cores
 class KnownCost:
     """The cost model of one engine; ``source`` says where it came from."""
 
-    def __init__(self, model: CostModel, source: str, file: Path | None) -> None:
+    def __init__(self, model: CostModel, source: str, file: Path | None = None) -> None:
         self.source = source
         self._learner, self._file = Learner(model), file
 

@@ -12,7 +12,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup, 
 
 from serving.errors import BundleError, InvalidInput, fault, listed
 from serving.scheduler.limits import ANY_WAIT, Limits, QueuePolicy
-from serving.settings import Settings, for_model, read_available_cores
+from serving.settings import Settings, for_model, share_of_cores
 
 MICROSECONDS = 1e-6
 
@@ -99,14 +99,14 @@ def _impossible(config: ModelConfig) -> list[str]:
 
 
 def _by_instances(config: ModelConfig, settings: Settings) -> Settings:
-    """Each instance has its share of the cores, and one at least: the same for the instances of a Triton server.
+    """Each instance has its share of the worker's cores, and one at least: the same for the instances of a Triton.
 
     Where another server runs the graphs, the cores of this one bound nothing.
     """
     count = sum(max(1, group.count) for group in config.instance_group)
     if settings.runners or settings.triton_graphs or not count:
         return settings
-    return dataclasses.replace(settings, runners=count * max(1, read_available_cores() // count))
+    return dataclasses.replace(settings, runners=count * max(1, share_of_cores(settings.workers) // count))
 
 
 def _limits(config: ModelConfig) -> Limits:

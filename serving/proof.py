@@ -51,6 +51,11 @@ def _decoded_differences(model: Model, bundle: Bundle, expected: GoldenRow, enco
     ]
 
 
+def answer_example(model: Model) -> None:
+    """Run the task's example, so that graphs which open and cannot be run here are seen."""
+    model.run([model.encode(model.check(model.task.example))])
+
+
 def measure(model: Model, seconds: float, most_rows: int) -> list[tuple[int, int, float]]:
     """Rows, length and seconds of a few runs, in about ``seconds``; batches have at most ``most_rows`` rows.
 

@@ -1,28 +1,26 @@
-"""Name to versions to Engine: load, swap, unload, and the index that says why something does not serve."""
+"""The models of a directory: load, swap, unload, and the index that says why something does not serve."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving import model_config, model_policy, warm_up
-from serving.bundle import open_bundle
+from serving import model_config, model_policy
+from serving.admission import Admission, Followers, Nobody, bundle_of, opened
 from serving.engine import Engine
 from serving.errors import BundleError, DownstreamError, NotFound, NotReady, Unsupported
-from serving.index import NO_VERSION, UNLOADED, Entry, Index
+from serving.index import NO_VERSION, UNLOADED
 from serving.metrics import Metrics
-from serving.model import Model
 from serving.model_policy import Policy
 from serving.overrides import Override
 from serving.settings import Settings
+from serving.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +29,19 @@ RETRY = 2.0
 STORED = Override()
 
 
-class Repository:
-    """The models of one directory. Loading is beside what serves: a version that fails takes nothing down."""
+class Repository(Shelf):
+    """The models of one directory. Loading is beside what serves: a version that fails takes nothing down.
+
+    What it admits, ``followers`` serve too, and before a change returns.
+    """
 
     def __init__(self, folder: Path, settings: Settings, metrics: Metrics) -> None:
-        self.folder, self._settings, self._metrics = folder, settings, metrics
-        self._engines: dict[str, dict[int, Engine]] = {}
-        self._configs: dict[str, ModelConfig] = {}
-        self._index = Index()
+        super().__init__(metrics)
+        self.folder, self._settings = folder, settings
+        self.followers: Followers = Nobody()
         self._loading = threading.Lock()
+        self._telling = threading.Lock()
         self._stop = threading.Event()
-        self.loaded = False
 
     @property
     def stopping(self) -> bool:
@@ -58,16 +58,30 @@ class Repository:
         for name in names:
             # At once, so that a model whose turn has not come yet is "loading" and not "unknown".
             self._index.note(name, NO_VERSION, "LOADING")
+        self._publish()
         away = [name for name in names if self._tried(name)]
         self.loaded = True
+        self._publish()
         while away and not self._stop.wait(RETRY):
             # Meanwhile a client may have loaded or unloaded one.
             away = [name for name in away if self._index.awaited(name) and self._tried(name)]
+
+    def _publish(self, *, whole: bool = False) -> None:
+        if self._settings.workers > 1:
+            # Two threads may have something to tell; the last one to tell it knows the most.
+            with self._telling:
+                self.followers.follow(self.state(whole=whole))
 
     def _tried(self, name: str) -> bool:
         """Whether a model is to be tried again, because what it depends on is away."""
         if self.stopping:
             return False
+        try:
+            return self._away(name)
+        finally:
+            self._publish()
+
+    def _away(self, name: str) -> bool:
         try:
             self.load(name)
         except Unsupported as error:
@@ -96,19 +110,28 @@ class Repository:
         with self._loading, override.folder(name, self.folder / name) as folder:
             if not os.path.isdir(folder):
                 raise unknown
-            config = self._read_config(folder, override.config)
-            if not model_config.is_ours(config):
-                backend = config.backend or config.platform
-                raise Unsupported(f"model '{name}' is for Triton's backend '{backend}' and is not served here")
-            available = [int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
-            allowed, count = model_config.candidates(config, available)
-            if not allowed:
-                reason = f"{folder}: no version to serve; the version directories are {sorted(available)}"
-                self._index.note(name, NO_VERSION, "UNAVAILABLE", reason)
-                raise BundleError(reason)
-            self._load_versions(folder, config, allowed, count)
+            try:
+                self._load(folder, override)
+            finally:
+                self._publish()
 
-    def _load_versions(self, folder: Path, config: ModelConfig, allowed: Sequence[int], count: int) -> None:
+    def _load(self, folder: Path, override: Override) -> None:
+        name = folder.name
+        config = self._read_config(folder, override.config)
+        if not model_config.is_ours(config):
+            backend = config.backend or config.platform
+            raise Unsupported(f"model '{name}' is for Triton's backend '{backend}' and is not served here")
+        available = [int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
+        allowed, count = model_config.candidates(config, available)
+        if not allowed:
+            reason = f"{folder}: no version to serve; the version directories are {sorted(available)}"
+            self._index.note(name, NO_VERSION, "UNAVAILABLE", reason)
+            raise BundleError(reason)
+        self._load_versions(folder, config, override, allowed, count)
+
+    def _load_versions(
+        self, folder: Path, config: ModelConfig, override: Override, allowed: Sequence[int], count: int
+    ) -> None:
         name = folder.name
         policy = self._policy(name, config)
         for ignored in policy.ignored:
@@ -121,7 +144,7 @@ class Repository:
                 break
             # A version that does not prove itself leaves its place to the one before it.
             try:
-                fresh[version] = self._load_version(folder, version, config, policy)
+                fresh[version] = self._load_version(folder, version, config, policy, override)
             except DownstreamError as error:
                 failures[version] = error
         if fresh:
@@ -145,24 +168,16 @@ class Repository:
             self._index.note(name, NO_VERSION, "UNAVAILABLE", str(error))
             raise
 
-    def _load_version(self, folder: Path, version: int, config: ModelConfig, policy: Policy) -> Engine:
+    def _load_version(
+        self, folder: Path, version: int, config: ModelConfig, policy: Policy, override: Override
+    ) -> Engine:
         name = folder.name
         self._index.note(name, version, "LOADING")
+        self._publish()
         begun = time.perf_counter()
         try:
-            bundle = open_bundle(folder / str(version))
-            # The directory decides: a version may have been copied or renamed.
-            manifest = dataclasses.replace(
-                bundle.manifest, name=name, version=version, max_batch_size=config.max_batch_size
-            )
-            engine = Engine.load(
-                dataclasses.replace(bundle, manifest=manifest),
-                policy.settings,
-                lambda batch: self._metrics.observe(name, batch),
-                policy.limits,
-                policy.cache_bytes,
-                lambda model: _prepared(model, config, folder),
-            )
+            engine = opened(bundle_of(folder, version, config), config, policy, self._metrics)
+            self._admit(engine, config, override)
         except NotReady as error:
             serving = version in self._engines.get(name, {})
             self._index.note(name, version, "READY" if serving else "LOADING", str(error))
@@ -177,6 +192,18 @@ class Repository:
         log.info("model %s version %d proved itself and is ready after %.2f s", name, version, seconds)
         return engine
 
+    def _admit(self, engine: Engine, config: ModelConfig, override: Override) -> None:
+        """Have the followers open what proved itself here. Raises what the first of them raises that cannot."""
+        if self._settings.workers == 1:
+            return
+        admission = Admission(engine.bundle.manifest, config.SerializeToString(), override, engine.cost)
+        try:
+            self.followers.stage(admission)
+        except Exception:
+            engine.close()
+            raise
+        self.admitted[engine] = admission
+
     def _quarantine(self, name: str, version: int, error: Exception) -> None:
         """The version does not serve; a version of that number that served before goes on."""
         log.error("model %s version %d is quarantined: %s", name, version, error)
@@ -187,21 +214,13 @@ class Repository:
 
     def _swap(self, name: str, fresh: dict[int, Engine], *, keep_old: bool) -> None:
         old = self._engines.get(name, {})
-        now = {**old, **fresh} if keep_old else fresh
-        # A model without a version that answers is not among the engines: readiness and metrics go by that.
-        if now:
-            self._engines[name] = now
-        else:
-            self._engines.pop(name, None)
+        replaced = self.put(name, {**old, **fresh} if keep_old else fresh)
         for version in fresh:
             self._index.note(name, version, "READY")
-            self._metrics.ready.labels(name, str(version)).set(1)
-        for version, engine in old.items():
-            if now.get(version) is not engine:
-                if version not in fresh:
-                    self._index.note(name, version, "UNAVAILABLE", UNLOADED)
-                    self._metrics.ready.labels(name, str(version)).set(0)
-                engine.close()
+        for version in replaced.keys() - fresh.keys():
+            self._index.note(name, version, "UNAVAILABLE", UNLOADED)
+        self._publish(whole=True)
+        self.retire(replaced)
 
     def unload(self, name: str) -> None:
         """Stop serving a model, if it serves; rows in flight are answered first. Raises NotFound for an unknown one."""
@@ -211,73 +230,32 @@ class Repository:
             self._swap(name, {}, keep_old=False)
             for entry in self._index.awaited(name):
                 self._index.note(name, entry.version, "UNAVAILABLE", UNLOADED)
+            self._publish()
 
     def close(self) -> None:
-        """Unload everything."""
+        """Unload everything here; those that follow end by themselves."""
+        self.followers = Nobody()
         for name in list(self._engines):
             self.unload(name)
 
-    @contextmanager
-    def lease(self, name: str, version: str = "") -> Iterator[Engine]:
-        """``get``, with the promise that the engine answers until the request is over, whatever is loaded meanwhile."""
-        engine = self.get(name, version)
-        while not engine.enter():
-            # It was replaced between the two steps; what replaced it is there already.
-            engine = self.get(name, version)
-        try:
-            yield engine
-        finally:
-            engine.leave()
+    def introduce(self, newcomer: Followers, welcome: Callable[[], None]) -> None:
+        """Bring a process that has just started to where this one is, then ``welcome`` it; nothing changes meanwhile.
 
-    def config(self, name: str, version: str = "") -> ModelConfig:
-        """The configuration of a model as it is served, complete. Raises as ``get``."""
-        schema = self.get(name, version).schema
-        return model_config.completed(self._configs[name], schema)
+        Raises BundleError or NotReady where it cannot open what is served here.
+        """
+        with self._loading:
+            for admission in list(self.admitted.values()):
+                newcomer.stage(admission)
+            newcomer.follow(self.state())
+            welcome()
 
-    def get(self, name: str, version: str = "") -> Engine:
-        """The engine of a model; without a version, the latest. Raises NotFound, or NotReady with the reason."""
-        versions = self._engines.get(name)
-        if versions:
-            if not version:
-                return versions[max(versions)]
-            if version in map(str, versions):
-                return versions[int(version)]
-        entries = self._index.entries(name)
-        known = [entry for entry in entries if not version or str(entry.version) == version]
-        if not version and known and all(entry.reason == UNLOADED for entry in known):
-            raise NotFound(f"Request for unknown model: '{name}' has no available versions, it is unloaded")
-        if known:
-            newest = max(known, key=lambda entry: entry.version)
-            raise NotReady(
-                f"Request for model '{name}' version {newest.version} is not ready: {newest.reason or 'loading'}"
-            )
-        if version and entries:
-            raise NotFound(f"Request for unknown model: '{name}' version {version} is not found")
-        raise NotFound(f"Request for unknown model: '{name}' is not found")
-
-    def versions(self, name: str) -> list[int]:
-        """The versions of a model that serve now."""
-        return sorted(self._engines.get(name, {}))
-
-    def engines(self) -> dict[str, dict[int, Engine]]:
-        """All engines that serve now, by name and version."""
-        return {name: dict(versions) for name, versions in list(self._engines.items())}
-
-    def index(self) -> list[Entry]:
-        """Every version that was ever tried since the start, in order."""
-        return self._index.entries()
-
-    @property
-    def ready(self) -> bool:
-        """Whether loading is over, and every model that was not unloaded on purpose has a version that answers."""
-        wanted = {entry.name for entry in self._index.entries() if entry.reason != UNLOADED}
-        return self.loaded and bool(self._engines) and wanted <= self._engines.keys()
-
-
-def _prepared(model: Model, config: ModelConfig, folder: Path) -> None:
-    """Hold a model against its configuration and warm it up as that asks. Raises BundleError."""
-    model_config.check(config, model.schema)
-    for sample in config.model_warmup:
-        rows = [model.encode(model.check(row)) for row in warm_up.rows(sample, model.schema, folder)]
-        for _ in range(max(1, sample.count) if rows else 0):
-            model.run(rows)
+    def open_admitted(self, admission: Admission) -> Engine:
+        """The engine of a version that another process admitted. Raises BundleError and NotReady."""
+        manifest, config = admission.manifest, ModelConfig.FromString(admission.config)
+        begun = time.perf_counter()
+        with admission.override.folder(manifest.name, self.folder / manifest.name) as folder:
+            bundle = bundle_of(folder, manifest.version, config)
+            policy = model_policy.policy(config, self._settings)
+            engine = opened(bundle, config, policy, self._metrics, admission)
+        self._metrics.load_seconds.labels(manifest.name, str(manifest.version)).set(time.perf_counter() - begun)
+        return engine

@@ -25,7 +25,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one server process, frozen and unpacked at the door.
+    """The settings of one server, frozen and unpacked at the door.
 
     Those that are ``per_model`` may also stand among the ``parameters`` of a model's ``config.pbtxt``.
     """
@@ -33,10 +33,18 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     http_port: int = _setting(8000, "port of REST, metrics and docs; 0 picks a free one", most=65535)
     grpc_port: int = _setting(8001, "port of gRPC; 0 picks a free one", most=65535)
-    runners: int = _setting(
-        0, "threads that run graphs; 0 means one per core that this process may use", per_model=True
+    workers: int = _setting(
+        1,
+        "processes that answer on these ports, each with every model in its memory and its share of the cores; more "
+        "than 1 pay where models are small and cores many, since Python's event loop fills one core",
+        least=1,
     )
-    capacity: int = _setting(2048, "rows that may wait per model; more are refused at once", least=1, per_model=True)
+    runners: int = _setting(
+        0, "threads of each worker that run graphs; 0 means one per core that the worker may use", per_model=True
+    )
+    capacity: int = _setting(
+        2048, "rows that may wait per model and worker; more are refused at once", least=1, per_model=True
+    )
     max_batch_tokens: int = _setting(4096, "padded tokens of one batch", least=1, per_model=True)
     max_waste: float = _setting(
         1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2", least=1, per_model=True
@@ -190,6 +198,11 @@ def cores_explained() -> str:
     cpu_max, affinity = _cpu_max(Path("/sys/fs/cgroup")), len(os.sched_getaffinity(0))
     quota = "none" if cpu_max is None or cpu_max.startswith("max") else f"{cpu_max.replace(' ', ' us in each ')} us"
     return f"this process may run on {affinity} of {os.cpu_count()} cores; quota of its cgroup: {quota}"
+
+
+def share_of_cores(workers: int) -> int:
+    """The cores that each of several workers may count on, one at least."""
+    return max(1, read_available_cores() // workers)
 
 
 def _cpu_max(cgroup: Path) -> str | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serving.call import Call
 
+# What of the figures is no count.
+LATEST = "last_inference"
 STAGES = ("compute_input", "compute_infer", "compute_output")
 DURATIONS = ("success", "fail", "queue", *STAGES, "cache_hit", "cache_miss")
 
@@ -69,3 +71,27 @@ class Statistics:
                     for rows, batch in sorted(self._batches.items())
                 ],
             }
+
+
+def summed_by_key(told: Sequence[Mapping[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Snapshots by key of several processes as those of one."""
+    whole: dict[str, dict[str, Any]] = {}
+    for key, snapshot in (item for one in told for item in one.items()):
+        whole[key] = _summed(whole[key], snapshot) if key in whole else snapshot
+    return whole
+
+
+def _summed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two snapshots as one, or two parts of them."""
+    return {name: _joined(name, one.get(name), other.get(name)) for name in {**one, **other}}
+
+
+def _joined(name: str, one: Any, other: Any) -> Any:
+    if one is None or other is None:
+        return other if one is None else one
+    if isinstance(one, dict):
+        return _summed(one, other)
+    if isinstance(one, list):
+        batches = summed_by_key([{str(batch["batch_size"]): batch} for batch in (*one, *other)])
+        return sorted(batches.values(), key=lambda batch: int(batch["batch_size"]))
+    return max(one, other) if name in (LATEST, "batch_size") else one + other

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
 from starlette.exceptions import HTTPException
 
 from serving import errors
@@ -21,6 +22,8 @@ from serving.gateway.management import Management
 from serving.gateway.openapi import HOT_PATHS, failures
 from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
+from serving.metrics_sum import exposed, lasting, summed
+from serving.workers.crew import Alone
 
 DESCRIPTION = """Verified models over REST. The same models answer gRPC (`inference.GRPCInferenceService`).
 
@@ -40,7 +43,7 @@ def build_app(management: Management, metrics: Metrics, max_body: int) -> HotRou
     app.include_router(management_routes(management, max_body))
     _add_health(app, inference)
     _add_metadata(app, inference)
-    _add_metrics(app, inference, metrics)
+    _add_metrics(app, inference, metrics, management.crew)
     _add_errors(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return HotRoutes(inference, max_body, app)
@@ -127,9 +130,8 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
         }
 
 
-def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics) -> None:
-    @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_class=PlainTextResponse)
-    async def exposition() -> Response:
+def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics, crew: Alone) -> None:
+    async def own() -> list[Metric]:
         for name, versions in inference.repository.engines().items():
             metrics.waiting_rows.labels(name).set(sum(engine.waiting for engine in versions.values()))
             metrics.predicted_wait.labels(name).set(max(engine.predicted_wait() for engine in versions.values()))
@@ -137,7 +139,16 @@ def _add_metrics(app: FastAPI, inference: Inference, metrics: Metrics) -> None:
             pays = [engine.cache.worth.pays for engine in versions.values() if engine.cache]
             if pays:
                 metrics.response_cache_pays.labels(name).set(all(pays))
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        told, before = list(metrics.registry.collect()), crew.told_before("metrics")
+        return summed([told, lasting(before)]) if before else told
+
+    crew.actions["metrics"] = own
+
+    @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def exposition() -> Response:
+        told = await crew.everyone("metrics")
+        families = summed([families if fresh else lasting(families) for families, fresh in told])
+        return Response(generate_latest(exposed(families)), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_errors(app: FastAPI) -> None:

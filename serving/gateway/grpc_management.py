@@ -43,7 +43,8 @@ class ManagementMethods:
         return pb.ModelConfigResponse(config=self.management.config(request.name, request.version))
 
     async def ModelStatistics(self, request: Any, context: Any) -> Any:
-        return pb.ModelStatisticsResponse(model_stats=self.management.statistics(request.name, request.version))
+        found = await self.management.statistics(request.name, request.version)
+        return pb.ModelStatisticsResponse(model_stats=found)
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:
         _check_repository(request)
@@ -61,7 +62,7 @@ class ManagementMethods:
 
     async def TraceSetting(self, request: Any, context: Any) -> Any:
         changes = {name: _trace_value(name, list(setting.value)) for name, setting in request.settings.items()}
-        found = self.management.trace_settings(request.model_name, changes)
+        found = await self.management.trace_settings(request.model_name, changes)
         answer = pb.TraceSettingResponse()
         for name, value in found.items():
             answer.settings[name].value.extend(value if isinstance(value, list) else [value])
@@ -70,7 +71,7 @@ class ManagementMethods:
     async def LogSettings(self, request: Any, context: Any) -> Any:
         settings = self.management.inference.logging
         changes = plain_parameters(request.settings)
-        return _log_response(settings.update(changes) if changes else settings.settings())
+        return _log_response(await self.management.log_settings(changes) if changes else settings.settings())
 
     async def SystemSharedMemoryStatus(self, request: Any, context: Any) -> Any:
         answer = pb.SystemSharedMemoryStatusResponse()
@@ -79,12 +80,11 @@ class ManagementMethods:
         return answer
 
     async def SystemSharedMemoryRegister(self, request: Any, context: Any) -> Any:
-        regions = self.management.inference.regions
-        regions.register(request.name, request.key, request.offset, request.byte_size)
+        await self.management.change("register", request.name, request.key, request.offset, request.byte_size)
         return pb.SystemSharedMemoryRegisterResponse()
 
     async def SystemSharedMemoryUnregister(self, request: Any, context: Any) -> Any:
-        self.management.inference.regions.unregister(request.name)
+        await self.management.change("unregister", request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
     async def CudaSharedMemoryStatus(self, request: Any, context: Any) -> Any:

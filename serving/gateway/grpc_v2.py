@@ -37,7 +37,6 @@ OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5000),
     ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.so_reuseport", 0),
 ]
 
 # Bytes of a text in UTF-8.
@@ -164,9 +163,10 @@ for _method in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods:
         setattr(Servicer, _method.name, _answered(getattr(Servicer, _method.name)))
 
 
-def build_server(management: Management, max_body: int) -> grpc.aio.Server:
-    """A gRPC server that is not listening yet; ``max_body`` bounds a request, in bytes."""
-    server = grpc.aio.server(options=[*OPTIONS, ("grpc.max_receive_message_length", max_body)])
+def build_server(management: Management, max_body: int, *, shared: bool = False) -> grpc.aio.Server:
+    """A gRPC server that is not listening yet; ``max_body`` bounds a request, in bytes; ``shared`` is its port."""
+    own = [("grpc.max_receive_message_length", max_body), ("grpc.so_reuseport", int(shared))]
+    server = grpc.aio.server(options=[*OPTIONS, *own])
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Servicer(management), server)
     add_health(Health(management.inference), server)
     return server

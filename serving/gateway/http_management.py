@@ -48,18 +48,18 @@ def _add_models(router: APIRouter, management: Management) -> None:
     # Before the route of a model: a model of the name "stats" gives way, as in Triton.
     @router.get("/v2/models/stats", tags=["statistics"], summary="Counts and times of all models")
     async def all_statistics() -> Json:
-        return {"model_stats": management.statistics()}
+        return {"model_stats": await management.statistics()}
 
     # A route each, here and below: what is no part of the path must not be read from the query, which is ignored.
     @router.get("/v2/models/{model}/stats", tags=["statistics"], summary="Counts and times of a model", **UNREAD)
     async def statistics(model: str) -> Json:
-        return {"model_stats": management.statistics(model)}
+        return {"model_stats": await management.statistics(model)}
 
     @router.get(
         "/v2/models/{model}/versions/{version}/stats", tags=["statistics"], summary="The same of one version", **UNREAD
     )
     async def version_statistics(model: str, version: str) -> Json:
-        return {"model_stats": management.statistics(model, version)}
+        return {"model_stats": await management.statistics(model, version)}
 
     @router.get("/v2/models/{model}/config", tags=["metadata"], summary="Triton's ModelConfig of a model", **UNREAD)
     async def config(model: str) -> Json:
@@ -108,24 +108,24 @@ def _add_repository(router: APIRouter, management: Management, body_of: BodyOf) 
 def _add_trace(router: APIRouter, management: Management, body_of: BodyOf) -> None:
     @router.get("/v2/trace/setting", tags=["trace"], summary="Which requests are traced")
     async def trace() -> Json:
-        return management.trace_settings()
+        return await management.trace_settings()
 
     @router.get("/v2/models/{model}/trace/setting", tags=["trace"], summary="The same of one model", **UNREAD)
     async def model_trace(model: str) -> Json:
-        return management.trace_settings(model)
+        return await management.trace_settings(model)
 
     body = json_body({"trace_rate": "1", "trace_level": ["OFF"]})
 
     @router.post("/v2/trace/setting", tags=["trace"], summary="Change it", openapi_extra=body, **CHANGED)
     async def change_trace(request: Request) -> Json:
-        return management.trace_settings("", await body_of(request))
+        return await management.trace_settings("", await body_of(request))
 
     @router.post(
         "/v2/models/{model}/trace/setting", tags=["trace"], summary="Change it for one model", openapi_extra=body,
         responses=failures(400, 404, 413, 501, 503),
     )  # fmt: skip
     async def change_model_trace(model: str, request: Request) -> Json:
-        return management.trace_settings(model, await body_of(request))
+        return await management.trace_settings(model, await body_of(request))
 
 
 def _add_logging(router: APIRouter, management: Management, body_of: BodyOf) -> None:
@@ -140,7 +140,7 @@ def _add_logging(router: APIRouter, management: Management, body_of: BodyOf) -> 
         **CHANGED,
     )  # fmt: skip
     async def change_logging(request: Request) -> Json:
-        return settings.update(await body_of(request))
+        return await management.log_settings(await body_of(request))
 
 
 def _add_shared_memory(router: APIRouter, management: Management, body_of: BodyOf) -> None:
@@ -165,14 +165,14 @@ def _add_shared_memory(router: APIRouter, management: Management, body_of: BodyO
         key, numbers = body.get("key"), [body.get("offset", 0), body.get("byte_size")]
         if not isinstance(key, str) or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
             raise InvalidInput(f"a region needs key (text), byte_size and offset (bytes), got {shown(body)}")
-        regions.register(region, key, *numbers)
+        await management.change("register", region, key, *numbers)
         return Response()
 
     @router.post(
         "/v2/systemsharedmemory/unregister", tags=tags, summary="Unregister all regions", response_class=Response
     )
     async def unregister() -> Response:
-        regions.unregister()
+        await management.change("unregister")
         return Response()
 
     @router.post(
@@ -180,7 +180,7 @@ def _add_shared_memory(router: APIRouter, management: Management, body_of: BodyO
         response_class=Response,
     )  # fmt: skip
     async def unregister_region(region: str) -> Response:
-        regions.unregister(region)
+        await management.change("unregister", region)
         return Response()
 
 

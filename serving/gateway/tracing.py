@@ -29,10 +29,13 @@ LEAST = {"trace_rate": 1, "trace_count": -1, "log_frequency": 0}
 
 
 class Tracing:
-    """Settings for all models and for each, and the file that traces are written to. For the event loop only."""
+    """Settings for all models and for each, and the file that traces are written to. For the event loop only.
 
-    def __init__(self, file: str = "") -> None:
-        self._file = file
+    ``mark`` is appended to the name of the file, where several processes would write to it.
+    """
+
+    def __init__(self, file: str = "", mark: str = "") -> None:
+        self._file, self._mark = file, mark
         self._shared = dict(DEFAULTS)
         self._own: dict[str, dict[str, Any]] = {}
         self._requests: Counter[str] = Counter()
@@ -59,8 +62,20 @@ class Tracing:
                 target.pop(name, None)
             else:
                 target[name] = DEFAULTS[name]
-        self._on = any(found.get("trace_level") == ["TIMESTAMPS"] for found in (self._shared, *self._own.values()))
+        self._on = self._any_on()
         return self.settings(model)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """The settings of all models and of each, for ``adopt`` in another process."""
+        return self._shared, self._own
+
+    def adopt(self, state: tuple[dict[str, Any], dict[str, dict[str, Any]]]) -> None:
+        """Have the settings of another process."""
+        self._shared, self._own = state
+        self._on = self._any_on()
+
+    def _any_on(self) -> bool:
+        return any(found.get("trace_level") == ["TIMESTAMPS"] for found in (self._shared, *self._own.values()))
 
     def request(self, model: str, version: int, identifier: str, begun: int, done: int, call: Call) -> None:
         """Trace a finished request if it is its turn; times in nanoseconds of the monotonic clock.
@@ -96,7 +111,8 @@ class Tracing:
 
         A file that another process has left is written anew, as Triton does.
         """
-        path = Path(f"{self._file}.{self._written // frequency}" if frequency else self._file)
+        own = self._file + self._mark
+        path = Path(f"{own}.{self._written // frequency}" if frequency else own)
         content = b",".join(map(orjson.dumps, events)) + b"]"
         kept = path in self._begun and path.exists() and path.stat().st_size > 0
         with path.open("r+b" if kept else "wb") as file:

@@ -40,10 +40,10 @@ EXTENSIONS = (
 class Inference:
     """What both protocols do, over the repository. Every method raises only DownstreamError on purpose."""
 
-    def __init__(self, repository: Repository, metrics: Metrics, settings: Settings) -> None:
+    def __init__(self, repository: Repository, metrics: Metrics, settings: Settings, mark: str = "") -> None:
         self.repository, self._metrics, self._timeout = repository, metrics, settings.timeout
         self.regions = Regions(allowed=settings.allow_shared_memory, largest=settings.max_body)
-        self.tracing = Tracing(settings.trace_file)
+        self.tracing = Tracing(settings.trace_file, mark)
         self.logging = LogSettings()
         self.stopping = False
         # Set when the ports close: what stays open as long as its client likes ends then.

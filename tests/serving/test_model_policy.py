@@ -68,7 +68,7 @@ def test_parameter_of_a_wrong_value_is_refused_by_name() -> None:
 def test_instances_share_the_cores_and_have_one_each(
     count: int, cores: int, runners: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.model_policy.read_available_cores", lambda: cores)
+    monkeypatch.setattr("serving.settings.read_available_cores", lambda: cores)
     config = config_of(f"instance_group {{ count: {count} kind: KIND_CPU }}")
     assert policy(config, Settings()).settings.runners == runners
     assert policy(config, Settings(runners=9)).settings.runners == 9, "the server's own setting wins"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from serving.errors import InvalidInput
-from serving.settings import PREFIX, Settings, add_arguments, available_cores, resolve
+from serving.settings import PREFIX, Settings, add_arguments, available_cores, resolve, share_of_cores
 
 
 def resolved(*argv: str, environ: Mapping[str, str] | None = None) -> Settings:
@@ -69,6 +69,8 @@ def test_all_wrong_values_and_unknown_keys_are_told_together(tmp_path: Path) -> 
     ("name", "value"),
     [
         ("runners", "-1"),
+        ("workers", "0"),
+        ("workers", "-2"),
         ("capacity", "0"),
         ("http-port", "65536"),
         ("timeout", "0"),
@@ -95,6 +97,11 @@ def test_file_that_cannot_be_read_is_named(content: str | None, tmp_path: Path) 
     file = str(tmp_path / "absent.toml") if content is None else toml(tmp_path, content)
     with pytest.raises(InvalidInput, match=f"{Path(file).name}: cannot be read"):
         resolved("--config", file)
+
+
+def test_workers_share_the_cores_and_each_has_one_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.settings.read_available_cores", lambda: 8)
+    assert [share_of_cores(workers) for workers in (1, 3, 8, 20)] == [8, 2, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from serving.call import Call, Timing
-from serving.statistics import Statistics
+from serving.statistics import Statistics, summed_by_key
 
 
 def timing(begun: int, decoded: int) -> Timing:
@@ -53,3 +53,23 @@ def test_answer_from_the_cache_is_a_success_without_a_run() -> None:
     assert found["cache_miss"] == {"count": 1, "ns": 4}
     assert found["success"]["count"] == 2
     assert statistics.snapshot()["inference_count"] == 1
+
+
+def test_figures_of_several_processes_are_added_by_version_and_by_batch_size() -> None:
+    one, other = Statistics(now=lambda: 2.0), Statistics(now=lambda: 1.0)
+    one.run(1, 2, 5, 1)
+    one.succeeded(Call(timings=[timing(10, 18)]), 40, cached=False)
+    other.run(1, 3, 6, 2)
+    other.run(4, 1, 1, 1)
+    other.succeeded(Call(timings=[timing(10, 18)] * 5), 50, cached=False)
+    other.failed(7)
+    whole = summed_by_key([{"a": one.snapshot()}, {"a": other.snapshot(), "b": one.snapshot()}])
+    assert whole["b"] == one.snapshot()
+    found = whole["a"]
+    assert (found["last_inference"], found["inference_count"], found["execution_count"]) == (2000, 6, 3)
+    assert found["inference_stats"]["success"] == {"count": 2, "ns": 90}
+    assert found["inference_stats"]["fail"] == {"count": 1, "ns": 7}
+    assert [(batch["batch_size"], batch["compute_infer"]) for batch in found["batch_stats"]] == [
+        (1, {"count": 2, "ns": 11}),
+        (4, {"count": 1, "ns": 1}),
+    ]

@@ -1,0 +1,130 @@
+"""One server process: both protocols over one repository, alone or as one of several workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from serving.gateway.app import build_app
+from serving.gateway.grpc_v2 import build_server
+from serving.gateway.management import Management
+from serving.gateway.v2 import Inference
+from serving.metrics import Metrics
+from serving.repository import Repository
+from serving.settings import Settings
+from serving.workers.crew import Alone
+from serving.workers.ports import CANNOT_LISTEN, address, listen
+
+log = logging.getLogger("serving")
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without signal handlers of its own: what a signal means is decided here, for both protocols."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Server:
+    """The ports and what answers on them; ``stop`` is set by SIGTERM and SIGINT."""
+
+    def __init__(self, folder: Path, settings: Settings, crew: Alone | None = None) -> None:
+        metrics = Metrics(CollectorRegistry())
+        self._settings = settings
+        self.repository = Repository(folder, settings, metrics)
+        # Each worker writes traces of its own: several would spoil one file.
+        mark = f".worker-{crew.number}" if crew else ""
+        self.inference = Inference(self.repository, metrics, settings, mark)
+        self.management = Management(self.inference, explicit=settings.model_control == "explicit", crew=crew)
+        self._rpc = build_server(self.management, settings.max_body, shared=settings.workers > 1)
+        config = uvicorn.Config(
+            build_app(self.management, metrics, settings.max_body),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            # Above the idle time of usual proxies: they must be the ones to close.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=round(settings.drain_timeout),
+        )
+        self._http = _Uvicorn(config)
+        self._answering: asyncio.Task[None] | None = None
+        self.stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop.set)
+
+    async def open(self) -> tuple[int, int] | None:
+        """Open the ports and answer: the ports of HTTP and gRPC, or None, with a log line, where one is taken."""
+        try:
+            grpc_port = self._rpc.add_insecure_port(f"{address(self._settings)}:{self._settings.grpc_port}")
+            listener = listen(self._settings)
+        except (OSError, RuntimeError) as error:
+            log.error(CANNOT_LISTEN, error)
+            return None
+        await self._rpc.start()
+        self._answering = asyncio.create_task(self._http.serve([listener]))
+        return listener.getsockname()[1], grpc_port
+
+    async def drain(self) -> None:
+        """Be not ready, answer what is in flight, close the ports and the models."""
+        self.inference.stopping = True
+        self.repository.stop()
+        log.info("stopping: not ready, draining")
+        if self._answering:
+            await asyncio.sleep(self._settings.drain_delay)
+            self._http.should_exit = True
+            self.inference.closing.set()
+            await asyncio.gather(self._answering, self._rpc.stop(self._settings.drain_timeout))
+
+    async def close(self) -> None:
+        """Close the models, once they are idle."""
+        await asyncio.to_thread(self.repository.close)
+        log.info("stopped")
+
+
+def run(folder: Path, settings: Settings) -> int:
+    """Serve in this process until SIGTERM or SIGINT; the exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(folder, settings))
+
+
+async def _serve(folder: Path, settings: Settings) -> int:
+    """Open the ports, load and verify the models, answer until SIGTERM or SIGINT, drain."""
+    server = Server(folder, settings)
+    ports = await server.open()
+    if ports is None:
+        return 2
+    url = f"http://{address(settings)}:{ports[0]}"
+    log.info("listening: %s  grpc://%s:%d", url, address(settings), ports[1])
+    loading = asyncio.create_task(asyncio.to_thread(load, server.repository, url))
+    await server.stop.wait()
+    await asyncio.gather(server.drain(), loading)
+    await server.close()
+    return 0
+
+
+def load(repository: Repository, url: str) -> None:
+    """Load every model, and log how that ended."""
+    try:
+        repository.load_all()
+    except Exception:
+        log.exception("loading the repository failed")
+        return
+    if repository.stopping:
+        return
+    for name in repository.engines():
+        log.info("try: curl -s %s/v1/models/%s", url, name)
+    if repository.ready:
+        log.info("ready")
+    else:
+        log.error(
+            "not ready: %s", "; ".join(f"{e.name}: {e.reason}" for e in repository.index() if e.reason) or "empty"
+        )

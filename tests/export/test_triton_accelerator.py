@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import onnx
 import pytest
 from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export.triton_accelerator import NAMES, PROFILES, TENSORRT_PARAMETERS, Accelerator, faults
@@ -123,6 +124,15 @@ def test_a_graph_of_dynamic_int8_is_told_even_when_the_configuration_was_changed
     (told,) = faults(config, [graph("MatMul"), graph("DynamicQuantizeLinear", "MatMulInteger")])
     assert "cannot run INT8 made for CPUs, got ['DynamicQuantizeLinear', 'MatMulInteger']" in told
     assert "--precision fp32" in told
+
+
+def test_so_is_a_graph_of_static_int8_and_only_one_with_unsigned_activations() -> None:
+    config = configured(Accelerator("tensorrt"))
+    for kind, said in ((np.uint8, 1), (np.int8, 0)):
+        quantized = graph("QuantizeLinear", "MatMul")
+        quantized.graph.initializer.append(numpy_helper.from_array(np.zeros((), kind), "zero"))
+        quantized.graph.node[0].input.extend(["scale", "zero"])
+        assert len([told for told in faults(config, [quantized]) if "['QuantizeLinear']" in told]) == said
 
 
 def test_the_profiles_are_documented_parameters() -> None:

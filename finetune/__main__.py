@@ -172,7 +172,11 @@ def _course(trainer: TaskTrainer, stages: Stages, recipe: Recipe) -> dict[str, A
     seconds, evaluating = stages.seconds, trainer.stopwatch.paused
     return {
         "seconds": round(sum(seconds.values()), 1),
-        "stages": {**seconds, "training": round(seconds["training"] - evaluating, 3), "evaluating": round(evaluating, 3)},
+        "stages": {
+            **seconds,
+            "training": round(seconds["training"] - evaluating, 3),
+            "evaluating": round(evaluating, 3),
+        },
         "speed": trainer.stopwatch.speed(),
         "steps": trainer.state.global_step,
         "precision": resolve_precision(recipe.training.precision),

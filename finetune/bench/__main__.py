@@ -94,7 +94,7 @@ def _recipe(args: argparse.Namespace) -> tuple[Path, list[str]]:
 
 def _rounds(rounds: int, recipe: Path, threads: int, output: Path) -> dict[str, list[figures.Run]]:
     commands = {
-        figures.PRODUCT: ["finetune", str(recipe), "--overwrite"],
+        figures.PRODUCT: ["downstream", str(recipe), "--overwrite"],
         figures.EXAMPLE: ["finetune.bench.run_classification", str(recipe)],
         figures.LOOP: ["finetune.bench.loop", str(recipe)],
         figures.SORTED_LOOP: ["finetune.bench.loop", str(recipe), "--sorted"],
@@ -114,10 +114,10 @@ def _rounds(rounds: int, recipe: Path, threads: int, output: Path) -> dict[str, 
 def _run(words: Sequence[str], folder: Path, threads: int, log: Path) -> figures.Run:
     """One contender in a process of its own, from its start to its end."""
     module, recipe, *options = words
-    own = module == "finetune"
+    own = module == "downstream"
     output = folder / ("run" if own else "other")
     output.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", module, recipe, *([] if own else [str(output)]), *options]
+    command = [sys.executable, "-m", module, *(["finetune", recipe] if own else [recipe, str(output)]), *options]
     # The same threads for all, and nothing asked of the hub: its answers are no part of training.
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "1"}
     started = time.perf_counter()
@@ -133,8 +133,10 @@ def _run(words: Sequence[str], folder: Path, threads: int, log: Path) -> figures
 
 
 def _told(path: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-    return found.get("training", found)
+    """What a contender wrote; the product has it in a section of its metrics."""
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    told: dict[str, Any] = found.get("training", found)
+    return told
 
 
 def _machine(threads: int) -> dict[str, str]:

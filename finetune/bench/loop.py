@@ -63,7 +63,8 @@ def _train(
     model: torch.nn.Module, loader: DataLoader[Any], training: Training, stopwatch: Stopwatch, device: torch.device
 ) -> None:
     optimizer = torch.optim.AdamW(_groups(model, training.weight_decay), lr=training.learning_rate, fused=True)
-    schedule = get_linear_schedule_with_warmup(optimizer, int(training.warmup * len(loader)), len(loader))
+    warmup = int(training.warmup * len(loader))
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, len(loader))  # type: ignore[no-untyped-call]
     bf16 = resolve_precision(training.precision) == "bf16"
     model.train()
     stopwatch.start()

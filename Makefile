@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TRITON := .venv-triton
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: demo test test-full fuzz check bench clean help
+.PHONY: demo test test-full fuzz check bench bench-train clean help
 SECONDS ?= 600
 
 help:                       ## this list
@@ -44,6 +44,12 @@ check: $(VENV)/.installed-dev          ## ruff and mypy --strict
 
 bench: $(VENV)/.installed-demo model_repository/tickets/config.pbtxt   ## requests/s beside a bare session and plain FastAPI
 	$(BIN)/python -m loadtest.bench
+
+bench-train: $(VENV)/.installed-demo demo-data/train.csv  ## tokens/s of fine-tuning beside transformers' example and a PyTorch loop
+	$(BIN)/python -m finetune.bench $(ARGS)
+
+demo-data/train.csv: | $(VENV)/.installed-demo
+	$(BIN)/python -c "from pathlib import Path; from demo.tickets import write_splits; write_splits(Path('demo-data'))"
 
 model_repository/tickets/config.pbtxt: | $(VENV)/.installed-demo
 	$(BIN)/downstream demo --once

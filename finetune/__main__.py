@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,16 @@ from finetune.prediction import predict
 from finetune.progress import ProgressBar
 from finetune.recipe import Recipe
 from finetune.sources import Example
-from finetune.training import EncodedRows, Interruption, build_trainer, resolve_precision, training_log
+from finetune.stopwatch import Stages
+from finetune.training import (
+    EncodedRows,
+    Interruption,
+    TaskTrainer,
+    build_trainer,
+    limit_threads,
+    resolve_precision,
+    training_log,
+)
 from serving.bundle import write_json
 from serving.errors import DownstreamError
 from serving.tasks import Task, find
@@ -70,13 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: bool) -> int:
     """The story of the stage: read and check everything, train, score, write the checkpoint."""
-    started = time.time()
+    stages = Stages()
+    limit_threads()
     recipe, task_class, splits, base = _checked(path, overrides)
     data = splits.digest()
     folder = checkpoint.prepare_folder(recipe, data, resume=resume, overwrite=overwrite)
+    stages.done("reading")
     config = assets.write(recipe, task_class, base, splits.train, folder / checkpoint.ASSETS)
     task = task_class.open(folder / checkpoint.ASSETS)
     encoded = {name: _encode(task, examples, name) for name, examples in splits.named()}
+    stages.done("encoding")
     print(_outline(recipe, encoded))
     for name, count in dataset.overlap(splits, task_class).items():
         if count:
@@ -95,6 +106,7 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     last = checkpoint.latest_resumable(folder)
     with interruption.armed():
         trainer.train(resume_from_checkpoint=str(last) if resume and last else None)
+    stages.done("training")
     if interruption.requested:
         print(f"interrupted at step {trainer.state.global_step}; continue with the same command and --resume")
         return INTERRUPTED
@@ -102,12 +114,8 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     # Without accelerate's autocast: what is scored is what is saved and exported, in fp32.
     model = trainer.accelerator.unwrap_model(trainer.network, keep_fp32_wrapper=False)
     metrics, predicted = _score(model, task, encoded)
-    metrics["training"] = {
-        "seconds": round(time.time() - started, 1),
-        "steps": trainer.state.global_step,
-        "precision": resolve_precision(recipe.training.precision),
-        **training_log(trainer.state.log_history),
-    }
+    stages.done("scoring")
+    metrics["training"] = _course(trainer, stages, recipe)
     write_json(folder / checkpoint.METRICS, metrics)
     _write_rows(folder / checkpoint.EVALUATION, encoded["validation"].rows)
     train = encoded["train"]
@@ -161,6 +169,23 @@ def _score(
     return metrics, predicted
 
 
+def _course(trainer: TaskTrainer, stages: Stages, recipe: Recipe) -> dict[str, Any]:
+    """How the training went: time by stage, speed of the steps, losses and scores."""
+    seconds, evaluating = stages.seconds, trainer.stopwatch.paused
+    return {
+        "seconds": round(sum(seconds.values()), 1),
+        "stages": {
+            **seconds,
+            "training": round(seconds["training"] - evaluating, 3),
+            "evaluating": round(evaluating, 3),
+        },
+        "speed": trainer.stopwatch.speed(),
+        "steps": trainer.state.global_step,
+        "precision": resolve_precision(recipe.training.precision),
+        **training_log(trainer.state.log_history),
+    }
+
+
 def _write_rows(path: Path, rows: Sequence[Row]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows)
@@ -178,6 +203,10 @@ def _closing(folder: Path, metrics: dict[str, Any]) -> str:
         if split in metrics:
             shown = "  ".join(f"{k} {v:.4f}" for k, v in metrics[split].items() if isinstance(v, float))
             lines.append(f"{split}: {shown}")
+    speed = metrics["training"]["speed"]
+    if speed["tokens"]:
+        padding = 1 - speed["tokens"] / speed["padded_tokens"]
+        lines.append(f"training:   {speed['tokens'] / speed['seconds']:,.0f} tokens/s, {padding:.1%} padding")
     lines.append(f"report:     {folder / checkpoint.REPORT}")
     lines.append(f"next:       downstream export {folder} --to onnx --precision int8")
     return "\n".join(lines)

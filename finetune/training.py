@@ -27,6 +27,8 @@ from transformers import (
 from finetune.batches import LengthBatches
 from finetune.prediction import predict
 from finetune.recipe import Recipe
+from finetune.stopwatch import Stopwatch
+from serving.settings import read_available_cores
 from serving.tasks import Task
 from serving.tensors import Row, Tensors, sizes, stack
 
@@ -87,6 +89,8 @@ class TaskTrainer(Trainer):
         self.rows: EncodedRows = kwargs["train_dataset"]
         self.validation: EncodedRows = kwargs["eval_dataset"]
         self.network = model
+        self.stopwatch = Stopwatch()
+        self.add_callback(self.stopwatch)
         # The models take keyword arguments but do not divide by the rows of all accumulated batches: Trainer must.
         self.model_accepts_loss_kwargs = False
 
@@ -103,6 +107,12 @@ class TaskTrainer(Trainer):
         for name in rows[0].keys() - batch.keys():
             batch[name] = np.stack([row[name] for row in rows])
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One batch forward and backward, counted by the stopwatch."""
+        if "attention_mask" in inputs:
+            self.stopwatch.batch(inputs["attention_mask"])
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
         """The task's scalar metrics over the validation rows, and nothing gathered but the decoded answers."""
@@ -152,6 +162,11 @@ def build_trainer(
     return trainer
 
 
+def limit_threads() -> None:
+    """No more threads than this process may use: torch counts the cores of the host, and ignores a cgroup's quota."""
+    torch.set_num_threads(min(torch.get_num_threads(), read_available_cores()))
+
+
 def resolve_precision(wanted: str) -> str:
     """``auto`` becomes bf16 where the device computes it natively: emulated, it is slower than fp32."""
     if wanted != "auto":
@@ -195,6 +210,8 @@ def _arguments(recipe: Recipe, folder: Path, steps_per_epoch: int, metric: str) 
         report_to=[],
         disable_tqdm=True,
         log_level="error",
+        # A loss that is no number belongs into the log; filtering it out would make every step wait for the device.
+        logging_nan_inf_filter=False,
         # transformers allows bf16 on a CPU only where a CPU is asked for.
         use_cpu=not torch.accelerator.is_available(),
         dataloader_pin_memory=torch.accelerator.is_available(),

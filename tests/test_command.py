@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -20,8 +21,9 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """``main`` sets a variable and a signal handler for its process; here they are put back."""
+    """``main`` sets variables and a signal handler for its process; here they are put back."""
     monkeypatch.setenv("TQDM_MININTERVAL", "0.1")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -55,6 +57,28 @@ def test_no_word_at_all_is_a_mistake_and_gets_the_help(capsys: pytest.CaptureFix
 def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     assert downstream.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == version("downstream")
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_threads_that_wait_sleep_soon_unless_the_user_says_otherwise(
+    given: dict[str, str], found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    seen: list[str | None] = []
+    stage = SimpleNamespace(main=lambda words: seen.append(os.environ.get("GOMP_SPINCOUNT")) or 0)
+    monkeypatch.setattr(downstream, "import_module", lambda name: stage)
+    assert downstream.main(["finetune"]) == 0
+    assert seen == [found]
 
 
 @pytest.mark.parametrize("word", ["finetun", "--verbose", ""])

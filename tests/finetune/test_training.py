@@ -16,7 +16,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from finetune.__main__ import main
 from finetune.batches import LengthBatches
 from finetune.prediction import predict
-from finetune.training import Interruption, resolve_precision, training_log
+from finetune.training import Interruption, limit_threads, resolve_precision, training_log
 from serving.tasks.text_classification import TextClassification
 from tests.finetune import toy
 
@@ -101,6 +101,29 @@ def test_auto_is_bf16_only_where_the_cpu_computes_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert resolve_precision("auto") == ("bf16" if native else "fp32")
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (64, 2)])
+def test_no_more_threads_than_the_process_may_use_and_none_beyond_what_was_set(
+    cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.training.read_available_cores", lambda: cores)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        limit_threads()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_run_tells_its_stages_and_the_speed_of_its_steps(checkpoint: Path) -> None:
+    training = json.loads((checkpoint / "metrics.json").read_text("utf-8"))["training"]
+    assert training["stages"].keys() == {"reading", "encoding", "training", "evaluating", "scoring"}
+    assert training["seconds"] == pytest.approx(sum(training["stages"].values()), abs=0.1)
+    speed = training["speed"]
+    assert speed["steps"] == training["steps"] - 3
+    assert 0 < speed["tokens"] <= speed["padded_tokens"]
 
 
 def test_the_log_becomes_two_series() -> None:

@@ -1,0 +1,1 @@
+"""Tokens a second and memory of ``downstream finetune`` beside the usual ways of fine-tuning, in one run."""

@@ -51,6 +51,8 @@ class Server:
             log_level="warning",
             access_log=False,
             lifespan="off",
+            # Nothing here asks who the caller is.
+            proxy_headers=False,
             # Above the idle time of usual proxies: they must be the ones to close.
             timeout_keep_alive=75,
             timeout_graceful_shutdown=round(settings.drain_timeout),

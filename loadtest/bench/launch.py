@@ -109,9 +109,7 @@ def triton(setup: Setup) -> Launch:
     (version / "model.py").symlink_to(Path(__file__).with_name("peers") / "triton_model.py")
     (version / "loadtest").symlink_to(ROOT / "loadtest")
     labels = json.loads((setup.bundle / "assets" / "labels.json").read_text("utf-8"))
-    config = TRITON_CONFIG.format(
-        labels=len(labels), workers=setup.workers, threads=setup.threads, bundle=setup.bundle
-    )
+    config = TRITON_CONFIG.format(labels=len(labels), workers=setup.workers, threads=setup.threads, bundle=setup.bundle)
     (version.parent / "config.pbtxt").write_text(config, "utf-8")
     packages = TRITON / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     server = packages / "pytriton" / "tritonserver"
@@ -135,6 +133,14 @@ def triton(setup: Setup) -> Launch:
             "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
         },
     )
+
+
+def version_folder(model: Path) -> Path:
+    """The newest version of a model directory. Raises CannotRun where there is none."""
+    versions = [path for path in model.glob("*") if path.name.isdigit() and path.is_dir()]
+    if not versions:
+        raise CannotRun(f"{model} has no version; `make bench` makes model_repository/bench, or name a model directory")
+    return max(versions, key=lambda path: int(path.name)).resolve()
 
 
 def version_of(package: str, folder: Path | None = None) -> str:

@@ -61,9 +61,7 @@ def open_loop(
     return _run(address, model, texts, seconds, [*wire, *arrivals, "--async"])
 
 
-def _run(
-    address: str, model: str, texts: Path, seconds: float, options: Sequence[str]
-) -> tuple[Figures, float]:
+def _run(address: str, model: str, texts: Path, seconds: float, options: Sequence[str]) -> tuple[Figures, float]:
     export = texts.with_name("perf_analyzer.json")
     export.unlink(missing_ok=True)
     window = round(1000 * max(seconds / WINDOWS, SHORTEST_WINDOW))
@@ -72,7 +70,9 @@ def _run(
     command += ["--profile-export-file", str(export), *options]
     environ = os.environ | {"LD_LIBRARY_PATH": str(HOME.resolve() / "perf_analyzer.libs")}
     try:
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(  # noqa: S603
+            command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
     except subprocess.TimeoutExpired:
         raise CannotRun(f"perf_analyzer did not end within {PATIENCE:.0f} s") from None
     if done.returncode or not export.is_file():

@@ -82,12 +82,12 @@ class Processes:
 
     def memory(self) -> int:
         """Bytes of all processes, what they share counted once (PSS, /proc/PID/smaps_rollup)."""
-        return sum(self._read(lambda process: process.memory_full_info().pss))
+        return round(sum(self._read(lambda process: process.memory_full_info().pss)))
 
     def _processor(self) -> float:
         return sum(self._read(lambda process: sum(process.cpu_times()[:2])))
 
-    def _read(self, what: Callable[[psutil.Process], float]) -> list[int]:
+    def _read(self, what: Callable[[psutil.Process], float]) -> list[float]:
         values = []
         for process in self.tree():
             with suppress(psutil.Error):

@@ -14,6 +14,7 @@ from loadtest.bench.wires import Wire
 JSON = ("-i", "http", "--input-tensor-format=json", "--output-tensor-format=json")
 BINARY = ("-i", "http")
 GRPC = ("-i", "grpc")
+PROGRAMS = "loadtest.bench.peers"
 
 GATEWAY_ROWS = ("gateway, HTTP JSON", "gateway, HTTP binary", "gateway, gRPC")
 PLAIN_ROW = "plain FastAPI"
@@ -64,15 +65,19 @@ def every(model: str) -> list[System]:
         _peer("bentoml", "BentoML", "/classify", wires.text_list),
         _peer("mlserver", "MLServer", "/v2/models/classifier/infer", wires.v2_string),
         _peer("ray", "Ray Serve", "/", wires.one_text),
-        System("triton", [triton], launch.triton, "loadtest.bench.peers.triton_model", "nvidia-pytriton", launch.TRITON),
+        System(
+            "triton", [triton], launch.triton, "loadtest.bench.peers.triton_model", "nvidia-pytriton", launch.TRITON
+        ),
     ]
 
 
 def batching_rows(systems: Sequence[System]) -> list[str]:
     """The rows of the peers, all of which batch and pad."""
-    return [wire.row for system in systems if system.program.startswith("loadtest.bench.peers") for wire in system.wires]
+    return [
+        wire.row for system in systems if system.program.startswith("loadtest.bench.peers") for wire in system.wires
+    ]
 
 
 def _peer(name: str, row: str, path: str, encode: Callable[[str], wires.Encoded]) -> System:
-    program = f"loadtest.bench.peers.{name}_server"
+    program = f"{PROGRAMS}.{name}_server"
     return System(name, [Wire(row, path, encode)], launch.peer(name), program, name, launch.PEERS / name)

@@ -18,9 +18,10 @@ ABSENT = "wrk is not installed: `apt-get install wrk` (Debian, Ubuntu) or `brew 
 TIMEOUT = 60
 
 
-def is_here() -> bool:
-    """Whether wrk can be run."""
-    return shutil.which("wrk") is not None
+def check_installed() -> None:
+    """Raises CannotRun, with what to install, where wrk is not here."""
+    if not shutil.which("wrk"):
+        raise CannotRun(ABSENT)
 
 
 def write_requests(path: Path, requests: Sequence[bytes]) -> None:
@@ -32,7 +33,7 @@ def run(address: str, requests: Path, concurrency: int, seconds: float) -> Figur
     """Load ``host:port`` with so many connections for about so many seconds. Raises CannotRun."""
     command = ["wrk", "--threads", "1", "--connections", str(concurrency), "--duration", f"{math.ceil(seconds)}s"]
     command += ["--timeout", f"{TIMEOUT}s", "--script", str(SCRIPT), f"http://{address}/"]
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603
         command,
         env=os.environ | {"REQUESTS": str(requests)},
         capture_output=True,

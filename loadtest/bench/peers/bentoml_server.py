@@ -1,8 +1,8 @@
 """BentoML: adaptive batching of up to 32 requests, ``workers`` processes; started with ``bentoml serve``.
 
 Settings from BentoML's documentation (docs.bentoml.com, "Adaptive batching" and "Parallelize requests handling"):
-``batchable=True``, ``max_batch_size``, ``workers``. How long a batch waits is learned by BentoML; ``max_latency_ms`` is the
-bound above which it refuses, and is set so high that it does not. Its access log and its traces are off.
+``batchable=True``, ``max_batch_size``, ``workers``. How long a batch waits is learned by BentoML; ``max_latency_ms`` is
+the bound above which it refuses, and is set so high that it does not. Its access log and its traces are off.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MLServer: adaptive batching of up to 32 requests or 10 ms, ``parallel_workers`` processes; started with ``mlserver start``.
+"""MLServer: adaptive batching of up to 32 requests or 10 ms, ``parallel_workers`` processes; by ``mlserver start``.
 
 Settings from MLServer's documentation (docs.seldon.ai/mlserver, "Adaptive Batching" and "Parallel Inference"):
 ``max_batch_size`` and ``max_batch_time`` in model-settings.json, ``parallel_workers`` in settings.json.

@@ -2,8 +2,8 @@
 
 Settings from mosec's documentation (mosecorg.github.io/mosec, "Interface", ``append_worker``) and its example
 ``distil_bert_server_pytorch.py``: ``max_batch_size=32``, padding to the longest; ``max_wait_time`` is the documented
-default of the batcher, 10 ms. The example's second stage, for tokenizing, is left out: it costs a copy between processes.
-The default time-out of 3 s is raised, so that a slow answer is measured and not refused.
+default of the batcher, 10 ms. The example's second stage, for tokenizing, is left out: it costs a copy between
+processes. The default time-out of 3 s is raised, so that a slow answer is measured and not refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Ray Serve: ``@serve.batch`` of up to 32 requests or 10 ms, one replica a core.
 
-Settings from Ray's documentation (docs.ray.io, "Dynamic Request Batching" and "Performance Tuning"): ``max_batch_size``,
-``batch_wait_timeout_s`` (its default), ``num_replicas`` with ``num_cpus``, and ``max_ongoing_requests`` of at least
-the batch size, as it asks for. Dashboard and usage statistics are off.
+Settings from Ray's documentation (docs.ray.io, "Dynamic Request Batching" and "Performance Tuning"):
+``max_batch_size``, ``batch_wait_timeout_s`` (its default), ``num_replicas`` with ``num_cpus``, and
+``max_ongoing_requests`` of at least the batch size, as it asks for. Dashboard, access log and usage statistics are off,
+and the workers are not niced, since the load generator shares their cores.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from starlette.requests import Request
 from loadtest.bench.peers import padded
 
 
-@serve.deployment(max_ongoing_requests=4 * padded.MAX_BATCH)
 class Classifier:
     """One replica."""
 
@@ -41,7 +41,13 @@ if __name__ == "__main__":
     cores = padded.workers() * int(os.environ["BENCH_THREADS"])
     environment = {"env_vars": given | {"PYTHONPATH": os.getcwd()}}
     ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, runtime_env=environment)
-    serve.start(http_options={"host": "127.0.0.1", "port": padded.ports()[0]}, logging_config={"enable_access_log": False})
-    replicas = {"num_replicas": padded.workers(), "ray_actor_options": {"num_cpus": cores / padded.workers() / 2}}
-    serve.run(Classifier.options(**replicas).bind())
+    address = {"host": "127.0.0.1", "port": padded.ports()[0]}
+    serve.start(http_options=address, logging_config={"enable_access_log": False})
+    deployment = serve.deployment(
+        num_replicas=padded.workers(),
+        # Ray's own actors (controller, proxy) ask for no core.
+        ray_actor_options={"num_cpus": cores / padded.workers()},
+        max_ongoing_requests=4 * padded.MAX_BATCH,
+    )
+    serve.run(deployment(Classifier).bind())
     signal.pause()

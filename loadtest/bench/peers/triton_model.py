@@ -1,8 +1,8 @@
 """Triton: a Python-backend model with the dynamic batcher, ``instance_group`` processes.
 
-Settings from Triton's documentation (docs.nvidia.com, "Dynamic Batcher" and python_backend's README): one ``execute`` gets
-all requests of a dynamic batch, joins and pads them, runs once and splits the answers; ``dynamic_batching`` with a short
-``max_queue_delay_microseconds``. This is what its documentation shows, not the backend of this project.
+Settings from Triton's documentation (docs.nvidia.com, "Dynamic Batcher", and python_backend's README): one ``execute``
+gets all requests of a dynamic batch, joins and pads them, runs once and splits the answers; ``max_batch_size: 32`` and
+``dynamic_batching`` with a delay of 100 microseconds. Not the backend of this project.
 """
 
 from __future__ import annotations

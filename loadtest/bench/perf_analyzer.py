@@ -19,6 +19,9 @@ HOME = Path(".venv-triton")
 WINDOWS = 3
 SHORTEST_WINDOW = 0.5
 PATIENCE = 180.0
+# With several threads all of them send the same text at the same time: a batcher then has nothing to pad, and a cache
+# answers most. One thread, which does not wait for answers, sends the texts in turn.
+IN_TURN = ("--async", "--max-threads", "1")
 LATE = re.compile(r"([\d.]+)% of the requests were delayed")
 
 
@@ -44,7 +47,8 @@ def write_intervals(path: Path, arrivals: Iterable[float]) -> None:
 
 def closed(address: str, model: str, wire: Sequence[str], texts: Path, concurrency: int, seconds: float) -> Figures:
     """So many callers; ``wire`` are the options that choose the protocol. Raises CannotRun."""
-    figures, _ = _run(address, model, texts, seconds, [*wire, "--concurrency-range", str(concurrency)])
+    order = IN_TURN if concurrency > 1 else ()
+    figures, _ = _run(address, model, texts, seconds, [*wire, "--concurrency-range", str(concurrency), *order])
     return figures
 
 
@@ -58,7 +62,7 @@ def open_loop(
     arrivals = ["--request-intervals", str(rate)]
     if not isinstance(rate, Path):
         arrivals = ["--request-rate-range", f"{rate:.3f}", "--request-distribution", "poisson"]
-    return _run(address, model, texts, seconds, [*wire, *arrivals, "--async"])
+    return _run(address, model, texts, seconds, [*wire, *arrivals, *IN_TURN])
 
 
 def _run(address: str, model: str, texts: Path, seconds: float, options: Sequence[str]) -> tuple[Figures, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loadtest.arrivals import bursts
@@ -19,6 +20,8 @@ from loadtest.bench.wires import Wire
 SHARES = (0.5, 0.8, 1.2)
 BURST = "burst"
 BURST_SHARE = 0.5
+LONGER = 3
+"""How many times as long a slow system is measured."""
 OVERHEAD = 1.2
 """Seconds around each measurement, for the estimate of the time left."""
 
@@ -97,41 +100,38 @@ class Plan:
     def _ceiling(self, trace: Trace, number: int) -> Iterator[Step]:
         seconds, session = self._options.seconds, self._session
         for strategy in ceiling.strategies(session.cores):
-            yield Step(strategy.row, trace.name, ceiling.LOAD, number, max(seconds / 2, 2),
-                       lambda s=strategy: session.saturated(s, trace.texts, seconds / 2))  # type: ignore[misc]  # fmt: skip
+            measure = partial(session.saturated, strategy, trace.texts, seconds / 2)
+            yield Step(strategy.row, trace.name, ceiling.LOAD, number, max(seconds / 2, 2), measure)
         for inside in dict.fromkeys((1, session.cores)):
-            yield Step(ceiling.bare(inside), trace.name, callers(1), number, seconds / 2,
-                       lambda i=inside: session.one_by_one(i, trace.texts, seconds / 2))  # type: ignore[misc]  # fmt: skip
+            measure = partial(session.one_by_one, inside, trace.texts, seconds / 2)
+            yield Step(ceiling.bare(inside), trace.name, callers(1), number, seconds / 2, measure)
 
     def _closed(self, trace: Trace, concurrency: int, number: int) -> Iterator[Step]:
         for runner, wire in self._in_turn(number):
             load = callers(concurrency)
             seconds = self._seconds(wire.row, trace.name, load, concurrency)
-            yield Step(wire.row, trace.name, load, number, self._options.seconds + OVERHEAD,
-                       lambda r=runner, w=wire, s=seconds: _closed(r, w, trace, concurrency, s))  # type: ignore[misc]  # fmt: skip
+            most = LONGER * self._options.seconds
+            measure = partial(_closed, runner, wire, trace, concurrency, seconds, most)
+            yield Step(wire.row, trace.name, load, number, self._options.seconds + OVERHEAD, measure)
 
     def _seconds(self, row: str, trace: str, load: str, concurrency: int) -> float:
         """Long enough for some answers a caller: by the rounds before, else by what fewer callers got."""
-        known = self._results.over(row, trace, load) or next(
-            (
-                found
-                for c in reversed(self._options.concurrency)
-                if (found := self._results.over(row, trace, callers(c)))
-            ),
-            None,
-        )
+        loads = [load, *map(callers, reversed(self._options.concurrency))]
+        known = next((found for one in loads if (found := self._results.over(row, trace, one))), None)
         seconds = self._options.seconds
-        return min(max(seconds, (4 * concurrency + 50) / known.rate), 3 * seconds) if known and known.rate else seconds
+        if not known or not known.rate:
+            return seconds
+        return min(max(seconds, (4 * concurrency + 50) / known.rate), LONGER * seconds)
 
     def _open(self, trace: Trace) -> Iterator[Step]:
         seconds = 2 * self._options.seconds
         for share, (runner, wire) in itertools.product((*SHARES, None), self._in_turn(1)):
             load = BURST if share is None else share_of_capacity(share)
             capacity = self._results.over(wire.row, trace.name, callers(max(self._options.concurrency)))
-            if capacity:
+            if capacity and capacity.rate:
                 rate = (share or BURST_SHARE) * capacity.rate
-                yield Step(wire.row, trace.name, load, 1, seconds + OVERHEAD,
-                           lambda r=runner, w=wire, a=rate, b=share is None: _open(r, w, trace, a, b, seconds))  # type: ignore[misc]  # fmt: skip
+                measure = partial(_open, runner, wire, trace, rate, share is None, seconds)
+                yield Step(wire.row, trace.name, load, 1, seconds + OVERHEAD, measure)
 
     def _in_turn(self, number: int) -> list[tuple[Runner, Wire]]:
         """Every wire, beginning at another one each round: whoever follows a hot neighbour is not always the same."""
@@ -140,12 +140,20 @@ class Plan:
         return found[start:] + found[:start]
 
 
-def _closed(runner: Runner, wire: Wire, trace: Trace, concurrency: int, seconds: float) -> Figures:
-    with runner.awake():
+def _closed(runner: Runner, wire: Wire, trace: Trace, concurrency: int, seconds: float, most: float) -> Figures:
+    """One measurement; a second and longest one where the first gave hardly any answers a caller."""
+
+    def once(seconds: float) -> Figures:
+        address = runner.address(wire)
         if wire.encode:
-            return wrk.run(runner.address(wire), runner.requests(wire, trace), concurrency, seconds)
-        texts = runner.texts(trace)
-        return perf_analyzer.closed(runner.address(wire), wire.model, wire.v2, texts, concurrency, seconds)
+            return wrk.run(address, runner.requests(wire, trace), concurrency, seconds)
+        return perf_analyzer.closed(address, wire.model, wire.v2, runner.texts(trace), concurrency, seconds)
+
+    with runner.awake():
+        found = once(seconds)
+        if found.rate * found.seconds < 2 * concurrency and seconds < most:
+            found = once(most)
+    return found
 
 
 def _open(runner: Runner, wire: Wire, trace: Trace, rate: float, burst: bool, seconds: float) -> Figures:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loadtest.bench import field, launch, machine, memory, report, systems, traces, wrk
+from loadtest.bench import launch, machine, memory, report, runners, systems, traces, wrk
 from loadtest.bench.ceiling import Session
 from loadtest.bench.figures import Results
 from loadtest.bench.goals import goals
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             wanted = [system for system in every if system.name in options.systems]
-            runners = field.start_all(stack, wanted, version, chosen, session, results, console)
-            plan = Plan(options, {trace.name: trace for trace in chosen}, session, runners, results)
+            running = runners.start_all(stack, wanted, version, chosen, session, results, console)
+            plan = Plan(options, {trace.name: trace for trace in chosen}, session, running, results)
             _measure(plan, console, lambda: report.write(told()))
     except KeyboardInterrupt:
         console.print("stopped; this is what was measured until now")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from loadtest.bench import field, launch, systems, traces, wrk
+from loadtest.bench import launch, runners, systems, traces, wrk
 from loadtest.bench.ceiling import Session
 from loadtest.bench.figures import Figures, Results
 from loadtest.bench.goals import MEGABYTE, Goal
@@ -107,10 +107,10 @@ def _load(stack: ExitStack, args: argparse.Namespace, version: Path, session: Se
     lengths = [draw.randint(traces.MIXED.least, session.longest) for _ in range(TEXTS)]
     trace = traces.Trace("random", traces.written(lengths, session.tokens, 0), "random lengths")
     (gateway,) = (one for one in systems.every(args.model.resolve().name) if one.name == "gateway")
-    runners = field.start_all(stack, [gateway], version, [trace], session, Results(), console)
-    if not runners:
+    running = runners.start_all(stack, [gateway], version, [trace], session, Results(), console)
+    if not running:
         raise CannotRun("the gateway cannot be started")
-    (runner,), found = runners, list[Figures]()
+    (runner,), found = running, list[Figures]()
     wire, seconds = runner.wires[0], 60 * args.minutes
     requests = runner.requests(wire, trace)
     load = threading.Thread(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from loadtest.arrivals import bursts
 from loadtest.bench import ceiling, open_loop, perf_analyzer, wrk
-from loadtest.bench.field import Runner
 from loadtest.bench.figures import Figures, Results
 from loadtest.bench.options import Options
 from loadtest.bench.processes import CannotRun
+from loadtest.bench.runners import Runner
 from loadtest.bench.traces import Trace
 from loadtest.bench.wires import Wire
 

@@ -15,6 +15,7 @@ JSON = ("-i", "http", "--input-tensor-format=json", "--output-tensor-format=json
 BINARY = ("-i", "http")
 GRPC = ("-i", "grpc")
 PROGRAMS = "loadtest.bench.peers"
+DEFAULTS = "All settings are the defaults: one process, one runner thread a core."
 
 GATEWAY_ROWS = ("gateway, HTTP JSON", "gateway, HTTP binary", "gateway, gRPC")
 PLAIN_ROW = "plain FastAPI"
@@ -22,7 +23,7 @@ PLAIN_ROW = "plain FastAPI"
 
 @dataclass(frozen=True)
 class System:
-    """One server: its wires, how it starts, and the program whose docstring states its settings.
+    """One server: its wires, how it starts, and the program whose docstring, with ``setup``, states its settings.
 
     ``package`` is whose version is told, in the environment ``folder`` (None is this one). ``per_core`` says that a
     process with one thread runs the graph on every core, else that one process runs it with a thread a core.
@@ -35,12 +36,21 @@ class System:
     package: str
     folder: Path | None = None
     per_core: bool = True
-    patience: float = 90.0
+    patience: float = 120.0
+    setup: str = ""
 
-    def settings(self) -> str:
-        """What the docstring of its program says."""
+    def settings(self, cores: int) -> str:
+        """What the docstring of its program says, and what a peer makes of the cores."""
         path = launch.ROOT / (self.program.replace(".", "/") + ".py")
-        return " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
+        said = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
+        if not self.program.startswith(PROGRAMS):
+            return f"{said} {self.setup}".strip()
+        workers, threads = self.shares(cores)
+        return f"{said} Here: {workers} processes that run the graph, each with {threads} threads inside a run."
+
+    def shares(self, cores: int) -> tuple[int, int]:
+        """How many processes run the graph, and the threads inside a run."""
+        return (cores, 1) if self.per_core else (1, cores)
 
     def version(self) -> str:
         """The version that is installed, or an empty text."""
@@ -58,7 +68,7 @@ def every(model: str) -> list[System]:
     ]
     triton = Wire("Triton, Python backend, gRPC", v2=GRPC, model="classifier")
     return [
-        System("gateway", gateway, launch.gateway, "serving/__main__", "downstream"),
+        System("gateway", gateway, launch.gateway, "serving/__main__", "downstream", setup=DEFAULTS),
         System("plain", [Wire(PLAIN_ROW, path, wires.v2_json)], launch.plain, "loadtest.bench.plain", "fastapi"),
         _peer("mosec", "mosec", "/inference", wires.one_text),
         _peer("litserve", "LitServe", "/predict", wires.one_text),

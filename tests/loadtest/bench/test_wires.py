@@ -58,7 +58,7 @@ def test_an_answer_without_a_label_is_refused() -> None:
 
 def test_every_system_states_its_settings_and_every_row_is_there_once() -> None:
     every = systems.every("m")
-    assert all(len(system.settings()) > 40 for system in every)
+    assert all(len(system.settings(2)) > 40 for system in every)
     rows = [wire.row for system in every for wire in system.wires]
     assert len(rows) == len(set(rows))
     assert set(systems.batching_rows(every)) < set(rows)

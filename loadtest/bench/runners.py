@@ -48,7 +48,12 @@ class Runner:
         """Wait for the first answer, compare some with ``labels`` (text to label), and suspend. Raises CannotRun."""
         texts = list(labels)[:ASKED]
         first = self.wires[0]
-        self.about.ready = self._processes.wait_until(lambda: bool(self.ask(first, texts[0])), self.system.patience)
+        try:
+            self.about.ready = self._processes.wait_until(lambda: bool(self.ask(first, texts[0])), self.system.patience)
+        except CannotRun:
+            # It would go on trying, beside what is measured.
+            self.stop()
+            raise
         for wire in self.wires:
             other = [text for text in texts if self.ask(wire, text) != labels[text]]
             if other:
@@ -133,12 +138,10 @@ def start_all(
     runners = []
     for system in wanted:
         console.print(f"starting {system.name}", highlight=False)
-        about = results.systems[system.name] = About(system.settings(), system.version())
-        cores = session.cores
-        workers, threads = (cores, 1) if system.per_core else (1, cores)
+        about = results.systems[system.name] = About(system.settings(session.cores), system.version())
         home = folder / system.name
         home.mkdir()
-        setup = Setup(version.parent, version, launch.free_ports(3), home, workers, threads)
+        setup = Setup(version.parent, version, launch.free_ports(3), home, *system.shares(session.cores))
         try:
             runner = Runner(system, setup, about)
             stack.callback(runner.stop)

@@ -50,6 +50,7 @@ def write_settings(folder: Path) -> None:
         "grpc_port": grpc,
         "metrics_port": metrics,
         "parallel_workers": padded.workers() if padded.workers() > 1 else 0,
+        "metrics_dir": str(folder / "metrics"),
         "debug": False,
     }
     model = {

@@ -83,9 +83,7 @@ def every(model: str) -> list[System]:
 
 def batching_rows(systems: Sequence[System]) -> list[str]:
     """The rows of the peers, all of which batch and pad."""
-    return [
-        wire.row for system in systems if system.program.startswith(PROGRAMS) for wire in system.wires
-    ]
+    return [wire.row for system in systems if system.program.startswith(PROGRAMS) for wire in system.wires]
 
 
 def _peer(name: str, row: str, path: str, encode: Callable[[str], wires.Encoded]) -> System:

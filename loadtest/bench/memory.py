@@ -27,6 +27,8 @@ from serving.settings import read_available_cores
 FILE = "memory.json"
 TEXTS = 4096
 INTERVAL = 1.0
+LONG_ENOUGH = 9.5
+"""Minutes: the goal is of ten."""
 SETTLED = 0.1
 """Share of the time after which it counts as settled: every thread has met the longest texts by then."""
 
@@ -66,11 +68,13 @@ def course(times: Sequence[float], sizes: Sequence[float], rate: float = 0.0) ->
 
 
 def goal(path: Path) -> Goal | None:
-    """The goal of flat memory by the last run that left a file, None without one."""
+    """The goal of flat memory by the last run that left a file, None without one that was long enough."""
     if not path.is_file():
         return None
     known = Course(**json.loads(path.read_text("utf-8")))
-    what = f"gateway: memory growth in {known.minutes:g} minutes of random lengths"
+    if known.minutes < LONG_ENOUGH:
+        return None
+    what = f"gateway: memory growth in {known.minutes:.0f} minutes of random lengths"
     return Goal(what, 5, False, known.growth, "%", str(known))
 
 

@@ -140,7 +140,7 @@ def _texts(report: Report) -> list[tuple[str, str]]:
 
 def _run(report: Report) -> str:
     options, model = report.options, report.options.model.resolve().name
-    return f"{model}, {report.started}: {options.rounds} rounds, {options.seconds:g} s or more a measurement."
+    return f"{model}, {report.started}: rounds: {options.rounds}, {options.seconds:g} s or more a measurement."
 
 
 def _block(one: Table) -> Block:

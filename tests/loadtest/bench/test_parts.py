@@ -57,9 +57,10 @@ def test_memory_that_rises_once_and_stays_is_flat() -> None:
 
 def test_the_last_course_is_a_goal(tmp_path: Path) -> None:
     assert memory.goal(tmp_path / "memory.json") is None
-    (tmp_path / "memory.json").write_text(
-        '{"minutes": 10, "start": 1e8, "settled": 1.2e8, "end": 1.2e8, "slope": 0, "rate": 50}'
-    )
+    course = '{"minutes": %s, "start": 1e8, "settled": 1.2e8, "end": 1.2e8, "slope": 0, "rate": 50}'
+    (tmp_path / "memory.json").write_text(course % 0.5)
+    assert memory.goal(tmp_path / "memory.json") is None
+    (tmp_path / "memory.json").write_text(course % 10)
     goal = memory.goal(tmp_path / "memory.json")
     assert goal is not None
     assert goal.met

@@ -16,3 +16,13 @@ def poisson(rate: float, seed: int) -> Iterator[float]:
     while True:
         at += draw.expovariate(rate)
         yield at
+
+
+def bursts(rate: float, seed: int, period: float = 1.0, share: float = 0.25) -> Iterator[float]:
+    """Poisson arrivals in bursts, ``rate`` a second in the mean: seconds from 0, ever later, without end.
+
+    Each ``period`` of seconds begins with its ``share`` of time in which all arrivals fall, then nobody comes.
+    """
+    for at in poisson(rate / share, seed):
+        whole, within = divmod(at, period * share)
+        yield whole * period + within

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from loadtest.arrivals import poisson
@@ -36,6 +36,7 @@ class Record:
 class Run:
     """Sends request after request with ``send``, which gets the number of the request.
 
+    An open loop sends at ``arrivals``, seconds from the start without end; by default at random (Poisson).
     It keeps time by the clock of the event loop. No more than ``outstanding_limit`` requests are held open in an open
     loop; further arrivals are recorded as failures of the kind ``generator saturated``.
     """
@@ -45,6 +46,7 @@ class Run:
         settings: Settings,
         send: Callable[[int], Awaitable[Failure | None]],
         outstanding_limit: int = OUTSTANDING,
+        arrivals: Iterator[float] | None = None,
     ) -> None:
         self.records: list[Record] = []
         self.outstanding = 0
@@ -59,6 +61,7 @@ class Run:
         self._settings = settings
         self._send = send
         self._limit = outstanding_limit
+        self._arrivals = arrivals
         self._begin = 0.0
         self._driver: asyncio.Task[None] | None = None
 
@@ -91,7 +94,7 @@ class Run:
     async def _open(self, rate: float) -> None:
         counted = 0
         async with asyncio.TaskGroup() as waiting:
-            for number, arrival in enumerate(poisson(rate, self._settings.seed)):
+            for number, arrival in enumerate(self._arrivals or poisson(rate, self._settings.seed)):
                 intended = arrival - self._settings.warmup
                 if self._enough(counted, intended):
                     break

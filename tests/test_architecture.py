@@ -150,6 +150,15 @@ def test_finetune_does_not_reach_export_and_neither_reaches_the_gateway() -> Non
         assert not gateway, f"{name} reaches {gateway}"
 
 
+def test_programs_of_the_benchs_peers_run_without_this_project() -> None:
+    # Their interpreters are of other environments: of ours they may use the one module that they share.
+    own = within("loadtest.bench.peers")
+    for name in own:
+        assert reached(name) & set(modules()) <= set(own), name
+    for name in set(modules()) - set(own):
+        assert not imports(name) & set(own), f"{name} imports what runs elsewhere"
+
+
 def test_layers_of_serving() -> None:
     rows = {prefix: depth for depth, row in enumerate(LAYERS) for prefix in row}
 

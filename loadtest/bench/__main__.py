@@ -1,166 +1,88 @@
-"""``make bench``: the bare session, the gateway over HTTP and gRPC, and a plain FastAPI endpoint, in rounds."""
+"""``make bench``: every way of serving one graph beside the bare session, in interleaved rounds."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import socket
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loadtest.bench import session
-from loadtest.bench.texts import mixed
+from loadtest.bench import launch, machine, memory, report, runners, systems, traces, wrk
+from loadtest.bench.ceiling import Session
+from loadtest.bench.figures import Results
+from loadtest.bench.goals import goals
+from loadtest.bench.options import Options, parse
+from loadtest.bench.processes import CannotRun
+from loadtest.bench.report import Report
+from loadtest.bench.rounds import Plan
+from loadtest.bench.traces import Trace
+from serving.errors import DownstreamError
 from serving.settings import read_available_cores
-
-DEFAULT_MODEL = Path("model_repository/tickets")
-CEILING = "bare session, in process"
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m loadtest.bench",
-        description="Requests a second on texts of mixed length, every system in every round; ratios, not absolutes, "
-        "are what one run can tell on a noisy machine.",
-    )
-    command.add_argument("model", type=Path, nargs="?", default=DEFAULT_MODEL, help="model directory")
-    command.add_argument("--concurrency", type=int, default=16, help="callers of the closed loop (default 16)")
-    command.add_argument("--rounds", type=int, default=3, help="default 3")
-    command.add_argument("--seconds", type=float, default=6.0, help="per system and round (default 6)")
-    command.add_argument("--output", type=Path, default=Path("bench-report"), help="default bench-report/")
-    return command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 2 when there is no model to measure."""
-    args = parser().parse_args(argv)
-    versions = sorted((int(p.name), p) for p in args.model.glob("[0-9]*"))
-    if not versions:
-        print(f"bench: {args.model} has no version; run `make demo ONCE=1` first, or name a model directory")
+    """Run the benchmark; 2 when nothing can be measured."""
+    options, console = parse(argv), Console()
+    try:
+        version = launch.version_folder(options.model)
+        wrk.check_installed()
+        session = Session(version, read_available_cores())
+    except (CannotRun, DownstreamError) as error:
+        print(f"bench: {error}", file=sys.stderr)
         return 2
-    version = versions[-1][1].resolve()
-    args.output.mkdir(parents=True, exist_ok=True)
-    texts = mixed(512)
-    rows = args.output / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
-    with _servers(args.model.resolve(), version) as urls:
-        systems: dict[str, Callable[[], Mapping[str, float]]] = {
-            CEILING: lambda: {"rate": session.rows_per_second(version, texts, args.seconds)}
-        }
-        for system, url in urls.items():
-            systems[system] = lambda url=url: _loaded(url, args, rows)  # type: ignore[misc]
-        figures: dict[str, list[Mapping[str, float]]] = {system: [] for system in systems}
-        for number in range(args.rounds):
-            for system, measure in systems.items():
-                figures[system].append(measure())
-                print(f"round {number + 1}/{args.rounds}  {system:28} {figures[system][-1]['rate']:8.1f}/s", flush=True)
-    _print(figures, args)
-    (args.output / "bench.json").write_text(json.dumps(figures, indent=2), "utf-8")
+    options.output.mkdir(parents=True, exist_ok=True)
+    chosen = _traces(options, session)
+    results, begun = Results(), datetime.now(UTC).isoformat(" ", "seconds")
+    every = systems.every(options.model.resolve().name)
+
+    def told() -> Report:
+        grown = memory.goal(options.output / memory.FILE)
+        reached = goals(results, systems.batching_rows(every), session.batch_invariant, grown)
+        return Report(options, machine.facts(), chosen, results, reached, begun)
+
+    try:
+        with ExitStack() as stack:
+            wanted = [system for system in every if system.name in options.systems]
+            running = runners.start_all(stack, wanted, version, chosen, session, results, console)
+            plan = Plan(options, {trace.name: trace for trace in chosen}, session, running, results)
+            _measure(plan, console, lambda: report.write(told()))
+    except KeyboardInterrupt:
+        console.print("stopped; this is what was measured until now")
+    if not results.measured:
+        print("bench: nothing was measured; the reasons are above", file=sys.stderr)
+        return 2
+    report.write(told())
+    report.show(told(), console)
+    console.print((options.output / "report.html").resolve().as_uri(), soft_wrap=True)
     return 0
 
 
-@contextmanager
-def _servers(model: Path, version: Path) -> Iterator[dict[str, str]]:
-    """The servers to compare, running; their URLs by name."""
-    http, grpc, plain = _free_ports(3)
-    with tempfile.TemporaryDirectory(prefix="downstream-bench-") as folder:
-        (Path(folder) / model.name).symlink_to(model)
-        commands = [
-            ["-m", "serving", folder, "--http-port", str(http), "--grpc-port", str(grpc), "--log-level", "warning"],
-            ["-m", "loadtest.bench.plain", str(version), str(plain)],
-        ]
-        processes = [subprocess.Popen([sys.executable, *command]) for command in commands]
-        try:
-            for port, process in zip((http, plain), processes, strict=True):
-                _wait_ready(port, process)
-            _print_start(processes[0].pid)
-            yield {
-                "gateway, HTTP JSON": f"http://127.0.0.1:{http}",
-                "gateway, gRPC": f"grpc://127.0.0.1:{grpc}",
-                "plain FastAPI, one at a time": f"http://127.0.0.1:{plain}",
-            }
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait()
-
-
-def _print_start(process: int) -> None:
-    """What the gateway took from its start until it was ready (Linux only: read from /proc)."""
-    fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
-    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    (resident,) = (n for n in Path(f"/proc/{process}/status").read_text("utf-8").splitlines() if "VmRSS" in n)
-    print(f"gateway, start to ready: {seconds:.2f} s of CPU time, {int(resident.split()[1]) / 1024:.0f} MiB resident")
-
-
-def _loaded(url: str, args: argparse.Namespace, rows: Path) -> dict[str, float]:
-    """Figures of one closed-loop load test, run in a process of its own."""
-    output = args.output / "loadtest"
-    options = {
-        "model": args.model.resolve().name,
-        "input": rows,
-        "concurrency": args.concurrency,
-        "duration": args.seconds,
-        "output": output,
+def _traces(options: Options, session: Session) -> list[Trace]:
+    made = {
+        "short": lambda: traces.short(session.tokens, session.longest, options.short),
+        "mixed": lambda: traces.mixed(session.tokens, session.longest),
     }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "loadtest", url, *words]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    report = json.loads((output / "report.json").read_text("utf-8"))
-    latency = report["latency"]
-    return {"rate": report["throughput"], "p50": latency["p50"], "p99": latency["p99"], "failed": report["failed"]}
+    return [made[name]() for name in options.traces]
 
 
-def _print(figures: Mapping[str, Sequence[Mapping[str, float]]], args: argparse.Namespace) -> None:
-    table = Table(
-        title=f"{args.model.resolve().name}, {args.concurrency} callers, {args.rounds} rounds of {args.seconds:g} s"
-    )
-    for heading in ("", "rows/s", "spread", "of ceiling", "p50 ms", "p99 ms"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    ceiling = statistics.median(figure["rate"] for figure in figures[CEILING])
-    for system, rounds in figures.items():
-        rates = [figure["rate"] for figure in rounds]
-        rate = statistics.median(rates)
-        latencies = [
-            f"{statistics.median(figure[name] for figure in rounds):.1f}" if name in rounds[0] else "-"
-            for name in ("p50", "p99")
-        ]
-        table.add_row(system, f"{rate:.1f}", f"{min(rates):.0f}..{max(rates):.0f}", f"{rate / ceiling:.2f}", *latencies)
-    Console(width=110).print(table)
-    print(f"{platform.machine()}, {read_available_cores()} of {os.cpu_count()} cores; medians over rounds; the load "
-          "generator runs on the same cores")  # fmt: skip
-
-
-def _wait_ready(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"the server on port {port} did not become ready")
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+def _measure(plan: Plan, console: Console, keep: Callable[[], None]) -> None:
+    """Make all measurements; ``keep`` is called after each round."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=console) as progress:
+        task, last = progress.add_task("", total=plan.cost()), 1
+        for step in plan.steps():
+            if step.round != last:
+                keep()
+                last = step.round
+            progress.update(task, description=f"round {step.round}  {step.trace}, {step.load}: {step.row}")
+            found = plan.run(step)
+            if not console.is_terminal and found:
+                name = f"round {step.round}  {step.trace:5}  {step.load:15}  {step.row:40}"
+                console.print(f"{name} {found.rate:8.1f}/s", soft_wrap=True, highlight=False)
+            progress.advance(task, step.cost)
 
 
 if __name__ == "__main__":

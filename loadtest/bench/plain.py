@@ -1,7 +1,7 @@
 """The server most teams write first: FastAPI, one tokenizer, one session, each request run alone.
 
-Run as ``python -m loadtest.bench.plain MODEL_VERSION_FOLDER PORT``. It answers the same v2 JSON as the gateway, so
-that the same load generator can ask it; everything else is as its framework's documentation shows.
+It answers the same v2 JSON as the gateway; everything else is as its framework's documentation shows, and ONNX Runtime
+uses all cores for each request, its default. Run as ``python -m loadtest.bench.plain MODEL_VERSION_FOLDER PORT``.
 """
 
 from __future__ import annotations

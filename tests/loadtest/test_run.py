@@ -51,6 +51,13 @@ def test_open_loop_sends_on_time_although_the_server_stalls() -> None:
     assert run.span == 10
 
 
+def test_open_loop_sends_at_the_arrivals_it_is_given() -> None:
+    run = Run(Settings("http://x", rate=1, concurrency=None, duration=5, warmup=0), Server(lambda _number: 0.1),
+              arrivals=iter([0.5, 0.5, 3.0, 7.0]))  # fmt: skip
+    virtual_time.run(run.measure())
+    assert sorted(record.intended for record in run.records) == [0.5, 0.5, 3.0]
+
+
 def test_closed_loop_never_has_more_callers_than_asked_for_and_keeps_them_busy() -> None:
     server = Server(lambda _number: 0.5)
     run = measured(Settings("http://x", concurrency=4, duration=10, warmup=1), server)

@@ -54,6 +54,7 @@ bench: $(VENV)/.installed-bench $(VENV)/.installed-demo $(TRITON)/.perf_analyzer
 model_repository/bench/config.pbtxt: | $(VENV)/.installed-demo demo-data/train.csv
 	$(BIN)/python -m finetune finetune/recipes/tickets.yaml output=runs/bench max_length=256 data.limit=800 training.epochs=1 --overwrite
 	$(BIN)/python -m export runs/bench --name bench --precision int8 --tolerance 10 --rows 200
+
 bench-train: $(VENV)/.installed-demo demo-data/train.csv  ## tokens/s of fine-tuning beside transformers' example and a PyTorch loop
 	$(BIN)/python -m finetune.bench $(ARGS)
 

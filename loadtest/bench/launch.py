@@ -28,7 +28,6 @@ output {{ name: "logits" data_type: TYPE_FP32 dims: {labels} }}
 dynamic_batching {{ max_queue_delay_microseconds: 100 }}
 instance_group {{ count: {workers} kind: KIND_CPU }}
 parameters {{ key: "bundle" value {{ string_value: "{bundle}" }} }}
-parameters {{ key: "threads" value {{ string_value: "{threads}" }} }}
 """
 
 
@@ -36,7 +35,7 @@ parameters {{ key: "threads" value {{ string_value: "{threads}" }} }}
 class Setup:
     """What a system is started with: the model and its version directory, three ports, an empty folder of its own.
 
-    ``workers`` processes run the graph on ``threads`` each.
+    ``workers`` processes run the graph, each on one core.
     """
 
     model: Path
@@ -44,7 +43,6 @@ class Setup:
     ports: tuple[int, ...]
     home: Path
     workers: int
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,6 @@ def peer(name: str) -> Callable[[Setup], Launch]:
                 "BENCH_PORTS": " ".join(map(str, setup.ports)),
                 "BENCH_HOME": str(setup.home),
                 "BENCH_WORKERS": str(setup.workers),
-                "BENCH_THREADS": str(setup.threads),
                 "PYTHONPATH": str(ROOT),
                 "BENTOML_DO_NOT_TRACK": "1",
                 "BENTOML_HOME": str(setup.home),
@@ -109,7 +106,7 @@ def triton(setup: Setup) -> Launch:
     (version / "model.py").symlink_to(Path(__file__).with_name("peers") / "triton_model.py")
     (version / "loadtest").symlink_to(ROOT / "loadtest")
     labels = json.loads((setup.bundle / "assets" / "labels.json").read_text("utf-8"))
-    config = TRITON_CONFIG.format(labels=len(labels), workers=setup.workers, threads=setup.threads, bundle=setup.bundle)
+    config = TRITON_CONFIG.format(labels=len(labels), workers=setup.workers, bundle=setup.bundle)
     (version.parent / "config.pbtxt").write_text(config, "utf-8")
     packages = TRITON / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     server = packages / "pytriton" / "tritonserver"

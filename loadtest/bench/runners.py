@@ -141,7 +141,7 @@ def start_all(
         about = results.systems[system.name] = About(system.settings(session.cores), system.version())
         home = folder / system.name
         home.mkdir()
-        setup = Setup(version.parent, version, launch.free_ports(3), home, *system.shares(session.cores))
+        setup = Setup(version.parent, version, launch.free_ports(3), home, session.cores)
         try:
             runner = Runner(system, setup, about)
             stack.callback(runner.stop)

@@ -25,8 +25,7 @@ PLAIN_ROW = "plain FastAPI"
 class System:
     """One server: its wires, how it starts, and the program whose docstring, with ``setup``, states its settings.
 
-    ``package`` is whose version is told, in the environment ``folder`` (None is this one). ``per_core`` says that a
-    process with one thread runs the graph on every core, else that one process runs it with a thread a core.
+    ``package`` is whose version is told, in the environment ``folder`` (None is this one).
     """
 
     name: str
@@ -35,7 +34,6 @@ class System:
     program: str
     package: str
     folder: Path | None = None
-    per_core: bool = True
     patience: float = 120.0
     setup: str = ""
 
@@ -45,12 +43,7 @@ class System:
         said = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
         if not self.program.startswith(PROGRAMS):
             return f"{said} {self.setup}".strip()
-        workers, threads = self.shares(cores)
-        return f"{said} Here: {workers} processes that run the graph, each with {threads} threads inside a run."
-
-    def shares(self, cores: int) -> tuple[int, int]:
-        """How many processes run the graph, and the threads inside a run."""
-        return (cores, 1) if self.per_core else (1, cores)
+        return f"{said} Here: {cores} processes that run the graph, each with one thread inside a run."
 
     def version(self) -> str:
         """The version that is installed, or an empty text."""

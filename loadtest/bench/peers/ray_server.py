@@ -38,15 +38,14 @@ class Classifier:
 
 if __name__ == "__main__":
     given = {name: value for name, value in os.environ.items() if name.startswith("BENCH_")}
-    cores = padded.workers() * int(os.environ["BENCH_THREADS"])
     environment = {"env_vars": given | {"PYTHONPATH": os.getcwd()}}
-    ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    ray.init(num_cpus=padded.workers(), include_dashboard=False, log_to_driver=False, runtime_env=environment)
     address = {"host": "127.0.0.1", "port": padded.ports()[0]}
     serve.start(http_options=address, logging_config={"enable_access_log": False})
     deployment = serve.deployment(
         num_replicas=padded.workers(),
         # Ray's own actors (controller, proxy) ask for no core.
-        ray_actor_options={"num_cpus": cores / padded.workers()},
+        ray_actor_options={"num_cpus": 1},
         max_ongoing_requests=4 * padded.MAX_BATCH,
     )
     serve.run(deployment(Classifier).bind())

@@ -23,8 +23,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the graph that ``config.pbtxt`` names."""
         given: dict[str, Any] = json.loads(args["model_config"])["parameters"]
-        folder, threads = (given[name]["string_value"] for name in ("bundle", "threads"))
-        self._classify = PaddedClassifier(Path(folder), int(threads))
+        self._classify = PaddedClassifier(Path(given["bundle"]["string_value"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One answer a request; a request may hold several rows."""

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from serving.gateway.app import build_app
-from serving.gateway.grpc_v2 import build_server
-from serving.gateway.management import Management
-from serving.gateway.v2 import Inference
 from serving.metrics import Metrics
 from serving.repository import Repository
 from serving.settings import Settings
@@ -26,38 +20,25 @@ from serving.workers.ports import CANNOT_LISTEN, address, listen
 log = logging.getLogger("serving")
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers of its own: what a signal means is decided here, for both protocols."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class Server:
     """The ports and what answers on them; ``stop`` is set by SIGTERM and SIGINT."""
 
-    def __init__(self, folder: Path, settings: Settings, crew: Alone | None = None) -> None:
-        metrics = Metrics(CollectorRegistry())
+    def __init__(self, repository: Repository, metrics: Metrics, settings: Settings, crew: Alone | None = None) -> None:
+        # Not above: both protocols take longer to import than a model to load, and the two can go on side by side.
+        from serving.gateway.app import build_app
+        from serving.gateway.grpc_v2 import build_server
+        from serving.gateway.http_server import http_server
+        from serving.gateway.management import Management
+        from serving.gateway.v2 import Inference
+
         self._settings = settings
-        self.repository = Repository(folder, settings, metrics)
+        self.repository = repository
         # Each worker writes traces of its own: several would spoil one file.
         mark = f".worker-{crew.number}" if crew else ""
         self.inference = Inference(self.repository, metrics, settings, mark)
         self.management = Management(self.inference, explicit=settings.model_control == "explicit", crew=crew)
         self._rpc = build_server(self.management, settings.max_body, shared=settings.workers > 1)
-        config = uvicorn.Config(
-            build_app(self.management, metrics, settings.max_body),
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            # Nothing here asks who the caller is.
-            proxy_headers=False,
-            # Above the idle time of usual proxies: they must be the ones to close.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=round(settings.drain_timeout),
-        )
-        self._http = _Uvicorn(config)
+        self._http = http_server(build_app(self.management, metrics, settings.max_body), settings.drain_timeout)
         self._answering: asyncio.Task[None] | None = None
         self.stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,27 +81,39 @@ def run(folder: Path, settings: Settings) -> int:
 
 async def _serve(folder: Path, settings: Settings) -> int:
     """Open the ports, load and verify the models, answer until SIGTERM or SIGINT, drain."""
-    server = Server(folder, settings)
+    # What is made until the models are there stays: looking through it for garbage would only take time, now and later.
+    gc.disable()
+    metrics = Metrics(CollectorRegistry())
+    repository = Repository(folder, settings, metrics)
+    loading = asyncio.get_running_loop().run_in_executor(None, load, repository)
+    server = Server(repository, metrics, settings)
     ports = await server.open()
     if ports is None:
+        repository.stop()
+        await loading
         return 2
     url = f"http://{address(settings)}:{ports[0]}"
     log.info("listening: %s  grpc://%s:%d", url, address(settings), ports[1])
-    loading = asyncio.create_task(asyncio.to_thread(load, server.repository, url))
+    loading.add_done_callback(lambda _: tell(repository, url))
     await server.stop.wait()
     await asyncio.gather(server.drain(), loading)
     await server.close()
     return 0
 
 
-def load(repository: Repository, url: str) -> None:
-    """Load every model, and log how that ended."""
+def load(repository: Repository) -> None:
+    """Load every model; one that cannot be loaded is in the index, with the reason."""
     try:
         repository.load_all()
     except Exception:
         log.exception("loading the repository failed")
-        return
-    if repository.stopping:
+
+
+def tell(repository: Repository, url: str) -> None:
+    """Log how loading ended, and how to ask what answers."""
+    gc.freeze()
+    gc.enable()
+    if repository.stopping or not repository.loaded:
         return
     for name in repository.engines():
         log.info("try: curl -s %s/v1/models/%s", url, name)

@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from serving import logs
 from serving.gateway.replicas import Replicas
-from serving.server import Server, load
+from serving.metrics import Metrics
+from serving.repository import Repository
+from serving.server import Server, load, tell
 from serving.workers.channel import Channel, Start
 from serving.workers.crew import Crew
 from serving.workers.ports import address
@@ -27,6 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return runner.run(_work(socket.socket(fileno=int(descriptor))))
 
 
+def _load(repository: Repository, url: str) -> None:
+    load(repository)
+    tell(repository, url)
+
+
 async def _work(end: socket.socket) -> int:
     channel = await Channel.over(end)
     message = await channel.receive()
@@ -36,9 +44,10 @@ async def _work(end: socket.socket) -> int:
     settings = start.settings
     logs.begin(settings, f"worker {start.number}: ")
     crew = Crew(channel, start)
-    server = Server(start.folder, settings, crew)
+    metrics = Metrics(CollectorRegistry())
+    server = Server(Repository(start.folder, settings, metrics), metrics, settings, crew)
     url = f"http://{address(settings)}:{settings.http_port}"
-    replicas = Replicas(crew, server.management, lambda repository: load(repository, url))
+    replicas = Replicas(crew, server.management, lambda repository: _load(repository, url))
     listening = asyncio.create_task(crew.listen())
     # Without its supervisor nobody would stop it.
     listening.add_done_callback(lambda _: server.stop.set())

@@ -28,7 +28,7 @@ LAYERS = [
         "serving.predict",
     ),
     ("serving.server",),
-    ("serving.gateway.app", "serving.gateway.grpc_v2", "serving.explain"),
+    ("serving.gateway.app", "serving.gateway.grpc_v2", "serving.gateway.http_server", "serving.explain"),
     ("serving.gateway.http_management", "serving.gateway.grpc_management", "serving.gateway.grpc_health"),
     ("serving.gateway.http_v2", "serving.gateway.playground", "serving.gateway.openapi"),
     ("serving.gateway.generate", "serving.gateway.compression"),

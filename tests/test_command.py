@@ -149,7 +149,7 @@ def test_sigterm_ends_a_stage_that_does_not_handle_it(monkeypatch: pytest.Monkey
         ("finetune", "transformers", "finetune"),
         ("export", "transformers", "export"),
         ("triton-validate", "onnx", "export"),
-        ("serve", "uvicorn", "serve"),
+        ("serve", "uvloop", "serve"),
         ("predict", "tqdm", "serve"),
         ("loadtest", "rich", "loadtest"),
         ("demo", "numpy", "demo"),

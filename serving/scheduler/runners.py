@@ -246,16 +246,18 @@ class Scheduler:
         except Exception as error:
             self._failed(entries, error)
             return
-        lengths, waits = zip(*((entry.length, begun - entry.arrival) for entry in entries), strict=True)
-        try:
-            self._observe(Batch(lengths, waits, self._clock() - begun))
-        except Exception:
-            log.exception("the observer failed; the rows are answered all the same")
+        seconds = self._clock() - begun
+        # First of all: while a caller's thread wakes up there is time for the observer.
         for entry, answer in zip(entries, answers, strict=True):
             if isinstance(answer, Exception):
                 entry.future.set_exception(answer)
             else:
                 entry.future.set_result(answer)
+        lengths, waits = zip(*((entry.length, begun - entry.arrival) for entry in entries), strict=True)
+        try:
+            self._observe(Batch(lengths, waits, seconds))
+        except Exception:
+            log.exception("the observer failed; the rows were answered all the same")
 
     def _failed(self, entries: list[Entry], error: Exception) -> None:
         """One row may have spoiled the batch: alone, each gets its own answer or its own error."""

@@ -104,7 +104,7 @@ class Plan:
             measure = partial(session.saturated, strategy, trace.texts, seconds / 2)
             yield Step(strategy.row, trace.name, ceiling.LOAD, number, max(seconds / 2, 2), measure)
         for inside in dict.fromkeys((1, session.cores)):
-            measure = partial(session.one_by_one, inside, trace.texts, seconds / 2)
+            measure = partial(session.one_by_one, inside, trace.few.texts, seconds / 2)
             yield Step(ceiling.bare(inside), trace.name, callers(1), number, seconds / 2, measure)
 
     def _closed(self, trace: Trace, concurrency: int, number: int) -> Iterator[Step]:
@@ -112,7 +112,8 @@ class Plan:
             load = callers(concurrency)
             seconds = self._seconds(wire.row, trace.name, load, concurrency)
             most = LONGER * self._options.seconds
-            measure = partial(_closed, runner, wire, trace, concurrency, seconds, most)
+            asked = trace.few if concurrency == 1 else trace
+            measure = partial(_closed, runner, wire, asked, concurrency, seconds, most)
             yield Step(wire.row, trace.name, load, number, self._options.seconds + OVERHEAD, measure)
 
     def _seconds(self, row: str, trace: str, load: str, concurrency: int) -> float:

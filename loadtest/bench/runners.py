@@ -152,5 +152,6 @@ def start_all(
             continue
         for trace in traces:
             runner.prepare(trace)
+            runner.prepare(trace.few)
         runners.append(runner)
     return runners

@@ -12,6 +12,7 @@ from pathlib import Path
 
 SHORT_FILE = Path("../shared/data/sst2/dev.jsonl")
 COUNT = 512
+FEW = 64
 VOCABULARY = """
 the order arrived late and nobody told us why so we asked again but the answer was only that a new parcel would come
 soon please check what went wrong with my account because the payment left twice this week while your app still shows
@@ -51,6 +52,11 @@ class Trace:
     name: str
     texts: Sequence[str]
     about: str
+
+    @property
+    def few(self) -> Trace:
+        """The first of them, for a single caller: in seconds it gets through all of these, whatever the system."""
+        return Trace(f"{self.name}-few", self.texts[:FEW], self.about)
 
 
 def mixed(count: Count, longest: int, size: int = COUNT, seed: int = 0) -> Trace:

@@ -50,26 +50,28 @@ class Learner:
     """Corrects a cost model by the runs that are made, which ``learn`` is told of; ``model`` is the best known.
 
     Least squares in relative error with forgetting: after ``MEMORY`` runs one counts a third of what it did. Beside
-    them count a few runs that are only imagined (``IMAGINED``), as the model that it began with predicts them, times
-    how much slower runs have been than that: what was not seen since, long rows where all are short, keeps its
-    proportion. A run that was interrupted counts as one that took ``OUTLIER`` times what is predicted: one moves
-    little, and many in a row, which are no accident, move the model step by step. While all runners are busy each is
-    slower than alone, and that is what is learned: it is then that predictions matter.
+    them count runs that are only imagined (``IMAGINED``, ``EACH`` many), as the model that it began with predicts them,
+    times how much slower runs have been than that: what was not seen since, rows alone where all run in batches, keeps
+    its proportion, and noise among batches of one size does not look like a cost of each run. One that was interrupted
+    counts as one that took ``OUTLIER`` times what is predicted: one moves little, and many in a row, which are no
+    accident, move the model step by step. While all runners are busy each is slower than alone, and that is what is
+    learned: it is then that predictions matter.
     """
 
     MEMORY = 512
     EVERY = 32
     OUTLIER = 3.0
     IMAGINED = ((1, 8), (1, 32), (1, 128), (8, 8), (8, 32))
+    EACH = 32
 
     def __init__(self, model: CostModel) -> None:
         self.model = model
-        self._began = model
+        self.began = model
         self._lock = threading.Lock()
         self._runs: list[tuple[int, int, float]] = []
         shapes = _terms(self.IMAGINED)
         imagined = shapes / (shapes @ _values(model))[:, None]
-        self._imagined = imagined.T @ imagined, imagined.sum(axis=0)
+        self._imagined = self.EACH * (imagined.T @ imagined), self.EACH * imagined.sum(axis=0)
         self._products, self._seen = np.zeros((3, 3)), np.zeros(3)
         self._weight = self._slowness = 0.0
 
@@ -88,7 +90,7 @@ class Learner:
 
     def _correct(self) -> None:
         shapes = _terms(self._runs)
-        predicted, began = shapes @ _values(self.model), shapes @ _values(self._began)
+        predicted, began = shapes @ _values(self.model), shapes @ _values(self.began)
         seconds = np.array([seconds for _, _, seconds in self._runs])
         seen = np.clip(seconds, predicted / self.OUTLIER, predicted * self.OUTLIER) / began
         terms, kept = shapes / began[:, None], 1 - self.EVERY / self.MEMORY

@@ -277,8 +277,6 @@ class Engine:
             self._retired = True
             self._unused.wait_for(lambda: not self._users)
         self._scheduler.close()
-        if self.known_cost:
-            self.known_cost.keep()
         self.model.backend.close()
 
 

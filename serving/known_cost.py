@@ -1,4 +1,4 @@
-"""What runs of a loaded model cost: read or measured at load, corrected by every run, kept for the next start."""
+"""What runs of a loaded model cost: read, or measured and kept, at load, and corrected by every run."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class KnownCost:
         return self._learner.learn(len(batch.lengths), max(batch.lengths), batch.seconds)
 
     def keep(self) -> None:
-        """Have the next start know it."""
+        """Have the next start know what was measured; what is learned later is of the load that was there."""
         if self._file:
-            cost_file.write(self._file, self.model)
+            cost_file.write(self._file, self._learner.began)
 
 
 def of(model: Model, bundle: Bundle, settings: Settings, runners: int, most_rows: int) -> KnownCost:
@@ -49,7 +49,7 @@ def of(model: Model, bundle: Bundle, settings: Settings, runners: int, most_rows
     )
     kept = file and cost_file.read(file)
     if kept and proof.agrees(model, kept):
-        return KnownCost(kept, f"learned before, from {file}", file)
+        return KnownCost(kept, f"measured before, from {file}", file)
     known = KnownCost(cost.fit(proof.measure(model, settings.warm_up, most_rows)), "measured at this start", file)
     known.keep()
     return known

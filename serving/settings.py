@@ -45,7 +45,7 @@ class Settings:
     capacity: int = _setting(
         2048, "rows that may wait per model and worker; more are refused at once", least=1, per_model=True
     )
-    max_batch_tokens: int = _setting(4096, "padded tokens of one batch", least=1, per_model=True)
+    max_batch_tokens: int = _setting(256, "padded tokens of one batch, at most", least=1, per_model=True)
     max_waste: float = _setting(
         1.5, "largest share of attention spent on padding, as B*Lmax^2 / sum of L^2", least=1, per_model=True
     )

@@ -56,7 +56,7 @@ class Limits:
 
     capacity: int = 2048
     max_rows: int = 32
-    max_tokens: int = 4096
+    max_tokens: int = 256
     max_waste: float = 1.5
     patience: float = 10.0
     stretch: float = inf

@@ -23,7 +23,7 @@ def test_model_is_told_with_its_costs_limits_runners_and_capacity(
     assert code == 0
     for part in ("model intent version 1", "measured at this start", "runners         3: the setting", "7 times"):
         assert part in out
-    assert "at most 4 rows, 4096 padded tokens" in out
+    assert "at most 4 rows, 256 padded tokens" in out
     assert "rows/s of 64 tokens, 4 at once" in out, "a run costs what it costs, however many rows it has"
 
 

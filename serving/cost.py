@@ -66,7 +66,7 @@ class Learner:
 
     def __init__(self, model: CostModel) -> None:
         self.model = model
-        self.began = model
+        self._began = model
         self._lock = threading.Lock()
         self._runs: list[tuple[int, int, float]] = []
         shapes = _terms(self.IMAGINED)
@@ -90,7 +90,7 @@ class Learner:
 
     def _correct(self) -> None:
         shapes = _terms(self._runs)
-        predicted, began = shapes @ _values(self.model), shapes @ _values(self.began)
+        predicted, began = shapes @ _values(self.model), shapes @ _values(self._began)
         seconds = np.array([seconds for _, _, seconds in self._runs])
         seen = np.clip(seconds, predicted / self.OUTLIER, predicted * self.OUTLIER) / began
         terms, kept = shapes / began[:, None], 1 - self.EVERY / self.MEMORY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from serving import cost, cost_file, proof
 from serving.bundle import Bundle
@@ -16,9 +15,9 @@ from serving.settings import Settings, read_available_cores
 class KnownCost:
     """The cost model of one engine; ``source`` says where it came from."""
 
-    def __init__(self, model: CostModel, source: str, file: Path | None = None) -> None:
+    def __init__(self, model: CostModel, source: str) -> None:
         self.source = source
-        self._learner, self._file = Learner(model), file
+        self._learner = Learner(model)
 
     @property
     def model(self) -> CostModel:
@@ -28,11 +27,6 @@ class KnownCost:
     def learn(self, batch: Batch) -> bool:
         """Count a run; whether it corrected the model."""
         return self._learner.learn(len(batch.lengths), max(batch.lengths), batch.seconds)
-
-    def keep(self) -> None:
-        """Have the next start know what was measured; what is learned later is of the load that was there."""
-        if self._file:
-            cost_file.write(self._file, self._learner.began)
 
 
 def of(model: Model, bundle: Bundle, settings: Settings, runners: int, most_rows: int) -> KnownCost:
@@ -49,7 +43,9 @@ def of(model: Model, bundle: Bundle, settings: Settings, runners: int, most_rows
     )
     kept = file and cost_file.read(file)
     if kept and proof.agrees(model, kept):
-        return KnownCost(kept, f"measured before, from {file}", file)
-    known = KnownCost(cost.fit(proof.measure(model, settings.warm_up, most_rows)), "measured at this start", file)
-    known.keep()
-    return known
+        return KnownCost(kept, f"measured before, from {file}")
+    measured = cost.fit(proof.measure(model, settings.warm_up, most_rows))
+    if file:
+        # Not what is learned later, which is of the load that was there.
+        cost_file.write(file, measured)
+    return KnownCost(measured, "measured at this start")

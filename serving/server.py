@@ -6,6 +6,8 @@ import asyncio
 import gc
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvloop
@@ -81,13 +83,12 @@ def run(folder: Path, settings: Settings) -> int:
 
 async def _serve(folder: Path, settings: Settings) -> int:
     """Open the ports, load and verify the models, answer until SIGTERM or SIGINT, drain."""
-    # What is made until the models are there stays: looking through it for garbage would only take time, now and later.
-    gc.disable()
     metrics = Metrics(CollectorRegistry())
     repository = Repository(folder, settings, metrics)
-    loading = asyncio.get_running_loop().run_in_executor(None, load, repository)
-    server = Server(repository, metrics, settings)
-    ports = await server.open()
+    with _everything_kept():
+        loading = asyncio.get_running_loop().run_in_executor(None, load, repository)
+        server = Server(repository, metrics, settings)
+        ports = await server.open()
     if ports is None:
         repository.stop()
         await loading
@@ -101,6 +102,17 @@ async def _serve(folder: Path, settings: Settings) -> int:
     return 0
 
 
+@contextmanager
+def _everything_kept() -> Iterator[None]:
+    """What is imported and made inside stays: looking through it for garbage would only take time, now and later."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
+
+
 def load(repository: Repository) -> None:
     """Load every model; one that cannot be loaded is in the index, with the reason."""
     try:
@@ -111,8 +123,6 @@ def load(repository: Repository) -> None:
 
 def tell(repository: Repository, url: str) -> None:
     """Log how loading ended, and how to ask what answers."""
-    gc.freeze()
-    gc.enable()
     if repository.stopping or not repository.loaded:
         return
     for name in repository.engines():

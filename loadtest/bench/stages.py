@@ -19,10 +19,13 @@ from rich.console import Console
 from rich.table import Table
 from tritonclient.grpc import service_pb2
 
+from loadtest.bench import launch
+from loadtest.bench.processes import CannotRun
 from serving.backends import open_backend
 from serving.bundle import open_bundle
 from serving.codec import Tensor, to_raw
 from serving.columns import Schema
+from serving.errors import DownstreamError
 from serving.gateway import grpc_messages, http_messages
 from serving.gateway.messages import Answered, InferResponse, Output
 from serving.gateway.shared_memory import Regions
@@ -40,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--text", help="the row (default: the model's example)")
     parser.add_argument("--rounds", type=int, default=500, help="default 500")
     args = parser.parse_args(argv)
-    version = max(args.model.glob("[0-9]*"), key=lambda path: int(path.name))
-    bundle = open_bundle(version)
-    task = bundle.open_task()
-    backend = open_backend(bundle.manifest.backend, bundle.graph_files())
+    try:
+        bundle = open_bundle(launch.version_folder(args.model))
+        task = bundle.open_task()
+        backend = open_backend(bundle.manifest.backend, bundle.graph_files())
+    except (CannotRun, DownstreamError) as error:
+        print(f"stages: {error}", file=sys.stderr)
+        return 2
     model = Model(bundle.manifest.name, task, backend, bundle.manifest.max_batch_size)
     row = {"text": args.text} if args.text else dict(task.example)
     spent = medians(stages(model, row), args.rounds)

@@ -47,13 +47,18 @@ PEERS := mosec litserve bentoml mlserver ray
 .venv-peers/%/.installed: constraints-peers.txt | $(VENV)/.installed-bench
 	@$(BIN)/python -m loadtest.bench.install $*
 
-bench: $(VENV)/.installed-bench $(VENV)/.installed-demo $(TRITON)/.perf_analyzer $(PEERS:%=.venv-peers/%/.installed) model_repository/bench/config.pbtxt  ## rows/s and latency beside the bare session and seven other systems
+# First of all: the installations below take minutes.
+.PHONY: wrk
+wrk:
+	@command -v wrk > /dev/null || { echo "make bench needs wrk: apt-get install wrk (Debian, Ubuntu) or brew install wrk"; exit 2; }
+
+bench: wrk $(VENV)/.installed-bench $(VENV)/.installed-demo $(TRITON)/.perf_analyzer $(PEERS:%=.venv-peers/%/.installed) model_repository/bench/config.pbtxt  ## rows/s and latency beside the bare session and seven other systems
 	$(BIN)/python -m loadtest.bench --markdown bench-report/performance.md
 
 # MiniLM with a head trained for a minute: what it answers does not matter here, what it computes does.
 model_repository/bench/config.pbtxt: | $(VENV)/.installed-demo demo-data/train.csv
-	$(BIN)/python -m finetune finetune/recipes/tickets.yaml output=runs/bench max_length=256 data.limit=800 training.epochs=1 --overwrite
-	$(BIN)/python -m export runs/bench --name bench --precision int8 --tolerance 10 --rows 200
+	$(BIN)/downstream finetune finetune/recipes/tickets.yaml output=runs/bench max_length=256 data.limit=800 training.epochs=1 --overwrite
+	$(BIN)/downstream export runs/bench --name bench --precision int8 --tolerance 10 --rows 200
 
 bench-train: $(VENV)/.installed-demo demo-data/train.csv  ## tokens/s of fine-tuning beside transformers' example and a PyTorch loop
 	$(BIN)/python -m finetune.bench $(ARGS)

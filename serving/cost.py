@@ -62,7 +62,7 @@ class Learner:
     EVERY = 32
     OUTLIER = 3.0
     IMAGINED = ((1, 8), (1, 32), (1, 128), (8, 8), (8, 32))
-    EACH = 32
+    EACH = 16
 
     def __init__(self, model: CostModel) -> None:
         self.model = model

@@ -18,6 +18,7 @@ from tests.serving.clock import Clock
 
 # A 22 M-parameter encoder in INT8 on one core.
 ENCODER = CostModel(base=0.5e-3, token=0.12e-3, square=0.05e-6)
+ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -122,3 +123,21 @@ def open_loop(limits: Limits, load: float, rows: int, seed: int = 0, runners: in
 def quantile(values: list[float], share: float) -> float:
     """The value that a share of them is not above."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
+
+
+def main() -> None:
+    """Print the table of docs/serving.md: quantiles by stretch, as ratios to the order of arrival."""
+    loops = {
+        "open loop at 0.8 of capacity": lambda limits: open_loop(limits, 0.8, ROWS),
+        "closed loop of 64 callers": lambda limits: closed_loop(limits, 64, ROWS),
+    }
+    for name, loop in loops.items():
+        first = [row.latency for row in loop(Limits(max_rows=1))]
+        for stretch in (1, 2, 4, 10, 25):
+            found = [row.latency for row in loop(Limits(max_rows=1, stretch=stretch))]
+            ratios = [quantile(found, share) / quantile(first, share) for share in (0.5, 0.9, 0.99)]
+            print(f"{name}, stretch {stretch}: p50, p90, p99", *(f"{ratio:.2f}" for ratio in ratios))
+
+
+if __name__ == "__main__":
+    main()

@@ -81,17 +81,13 @@ factors = st.floats(0.25, 4)
 @settings(deadline=None, max_examples=20)
 @given(models, st.tuples(factors, factors, factors))
 def test_learned_model_predicts_the_runs_it_was_told_of(began: CostModel, changed: tuple[float, float, float]) -> None:
-    """Within a quarter, or, where the proportions it began with were very wrong, better than those by far."""
     true = CostModel(began.base * changed[0], began.token * changed[1], began.square * changed[2])
-
-    def error(model: CostModel) -> float:
-        return max(abs(model(*shape) / true(*shape) - 1) for shape in SHAPES)
-
     learner = Learner(began)
     for number in range(6 * Learner.MEMORY):
         rows, length = SHAPES[number % len(SHAPES)]
         learner.learn(rows, length, true(rows, length))
-    assert error(learner.model) < max(0.25, 0.6 * error(began))
+    for rows, length in SHAPES:
+        assert learner.model(rows, length) == pytest.approx(true(rows, length), rel=0.25)
 
 
 def test_lengths_that_were_not_seen_keep_their_proportion() -> None:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from export import triton_config
+from export import signing, triton_config
 from export.staging import backend_in, publish, staged
 from serving.bundle import (
     ASSETS,
     GOLDEN,
-    MANIFEST,
     Bundle,
     GoldenRow,
-    Manifest,
-    digest_folder,
     write_golden,
-    write_json,
+    write_manifest,
 )
 from serving.engine import Engine
 from serving.errors import InvalidInput, fault
+from serving.manifest import Manifest
 from serving.model_config import BACKEND
 from serving.settings import Settings
 from serving.tasks import Task
@@ -57,33 +55,58 @@ def next_version(*models: Path) -> int:
     return max((int(path.name) for path in folders), default=0) + 1
 
 
-def write(
-    repository: Path,
-    manifest: Manifest,
-    graphs: dict[str, Path],
-    assets: Path,
-    golden: Sequence[GoldenRow],
-    task: Task,
-) -> Path:
+@dataclass(frozen=True)
+class Contents:
+    """What a version directory is filled with; ``texts`` are further files of it, by name, for people."""
+
+    task: Task
+    graphs: Mapping[str, Path]
+    assets: Path
+    golden: Sequence[GoldenRow]
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def write(repository: Path, manifest: Manifest, contents: Contents, private_key: Path | None = None) -> Path:
     """Write ``repository/NAME/VERSION`` and ``config.pbtxt``; the version directory.
 
-    Everything is staged in a sibling that no server reads; golden rows are replayed from there, as a server would.
-    Raises BundleError when they are not reproduced; then nothing is left behind.
+    Everything is staged in a sibling that no server reads; golden rows are replayed from there, as a server would. With
+    a ``private_key``, what has proved itself is signed. Raises BundleError when golden rows are not reproduced; then
+    nothing is left behind.
     """
-    model = repository / manifest.name
+    model, task = repository / manifest.name, contents.task
     with staged(model, manifest.version) as staging:
         folder = staging / str(manifest.version)
-        folder.mkdir()
-        for name, path in graphs.items():
-            shutil.copyfile(path, folder / manifest.graphs[name])
-        shutil.copytree(assets, folder / ASSETS)
-        write_golden(folder / GOLDEN, golden)
-        triton_config.write_names(folder, task)
-        complete = dataclasses.replace(manifest, files=digest_folder(folder))
-        write_json(folder / MANIFEST, complete.to_json())
-        Engine.load(Bundle(folder, complete), Settings()).close()
+        Engine.load(Bundle(folder, _fill(folder, manifest, contents)), Settings()).close()
+        if private_key:
+            signing.sign(folder, private_key)
         final = model / str(manifest.version)
         publish(folder, final)
     # Last: until it is there, no server takes the directory for a model.
     triton_config.write(model, triton_config.text(manifest.name, task, manifest.max_batch_size, manifest.version))
     return final
+
+
+def quarantine(folder: Path, manifest: Manifest, contents: Contents) -> Path:
+    """Write ``folder/NAME/VERSION`` without a ``config.pbtxt``, so that no server takes it for a model.
+
+    The manifest says which gates failed, and a server refuses it for that too.
+    """
+    with staged(folder / manifest.name, manifest.version) as staging:
+        version = staging / str(manifest.version)
+        _fill(version, manifest, contents)
+        final = folder / manifest.name / str(manifest.version)
+        publish(version, final)
+    return final
+
+
+def _fill(folder: Path, manifest: Manifest, contents: Contents) -> Manifest:
+    """Every file of a version directory, the manifest last; the manifest with their digests."""
+    folder.mkdir()
+    for name, path in contents.graphs.items():
+        shutil.copyfile(path, folder / manifest.graphs[name])
+    shutil.copytree(contents.assets, folder / ASSETS)
+    write_golden(folder / GOLDEN, contents.golden)
+    triton_config.write_names(folder, contents.task)
+    for name, text in contents.texts.items():
+        (folder / name).write_text(text, "utf-8")
+    return write_manifest(folder, manifest)

@@ -10,7 +10,7 @@ import numpy as np
 from export.verification import compared_outputs
 from serving.bundle import GoldenRow, plain
 from serving.tasks import Task
-from serving.tensors import Row, Tensors, sizes
+from serving.tensors import NUMPY_TYPES, Row, Tensors, sizes
 
 COUNT = 32
 # What another CPU of the same kind may add to the difference seen here.
@@ -34,10 +34,13 @@ def prove(
     reference: Sequence[Row],
     answers: Sequence[Row],
 ) -> Proof:
-    """The proof of a graph that gave these ``answers`` to the rows, where PyTorch gave those of the ``reference``."""
+    """The proof of a graph that gave these ``answers`` to the rows, where PyTorch gave those of the ``reference``.
+
+    What the graph does not give itself (probabilities) is derived by ``task`` as it will be served.
+    """
     chosen = choose(task, rows, encoded, reference)
     return Proof(
-        golden_rows(task, rows, reference, chosen),
+        golden_rows(task, rows, encoded, reference, chosen),
         [encoded[index] for index in chosen],
         tolerance(task, answers, reference, chosen),
     )
@@ -60,10 +63,18 @@ def choose(task: Task, rows: Sequence[Row], encoded: Sequence[Tensors], referenc
     return chosen[:COUNT]
 
 
-def golden_rows(task: Task, rows: Sequence[Row], reference: Sequence[Row], chosen: Sequence[int]) -> list[GoldenRow]:
-    """The chosen rows, inputs only, with the reference's answers."""
+def golden_rows(
+    task: Task, rows: Sequence[Row], encoded: Sequence[Tensors], reference: Sequence[Row], chosen: Sequence[int]
+) -> list[GoldenRow]:
+    """The chosen rows, inputs only, with the answers that the reference's graph outputs come to."""
     inputs = [field.name for field in task.inputs]
-    return [GoldenRow({name: rows[i][name] for name in inputs if name in rows[i]}, plain(reference[i])) for i in chosen]
+    (graph,) = task.graphs.values()
+    golden = []
+    for i in chosen:
+        outputs = {f.name: np.asarray(reference[i][f.name], NUMPY_TYPES[f.dtype]) for f in graph.outputs}
+        row = {name: rows[i][name] for name in inputs if name in rows[i]}
+        golden.append(GoldenRow(row, plain(task.decode(encoded[i], outputs))))
+    return golden
 
 
 def tolerance(task: Task, answers: Sequence[Row], reference: Sequence[Row], chosen: Sequence[int]) -> dict[str, float]:

@@ -111,7 +111,7 @@ def fit(source: Path, path: Path, release: Release, task: Task, proof: Proof) ->
         shutil.copyfile(source, path)
     (name,) = task.graphs
     try:
-        answers, _ = run_singly(open_backend(BACKEND, {name: path}), task, proof.encoded, lambda _: None)
+        answers = run_singly(open_backend(BACKEND, {name: path}), task, proof.encoded)
     except BundleError as error:
         raise ExportError(f"{'; '.join(changes)}: {error}") from error
     pairs = zip(answers, proof.rows, strict=True)

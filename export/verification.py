@@ -1,16 +1,13 @@
-"""What an exported graph is worth: its answers on the validation split, by the backend that will serve it."""
+"""What answers are worth: scored on the validation split, and held against PyTorch's."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from export.invariance import Invariance
 from serving.backends import Backend
 from serving.scoring import bootstrap
 from serving.tasks import Task
@@ -18,12 +15,11 @@ from serving.tensors import Row, Tensors, sizes, stack, unstack
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One graph, or PyTorch itself, measured on the validation split.
+class Answered:
+    """The answers of one graph, or of PyTorch itself, to the validation rows.
 
-    ``interval`` is the 95 % bootstrap interval of ``metric``. ``agreement`` is the share of rows that get the
-    reference's label; differences are of graph outputs against the reference. Times are for one row at a time;
-    PyTorch's are not measured, nor is what batches change in its answers. ``verdict`` says why a graph was kept or not.
+    ``interval`` is the 95 % bootstrap interval of ``metric``, the first of the ``scores``. ``agreement`` is the share
+    of rows that get PyTorch's label; differences are absolute, of graph outputs against PyTorch's.
     """
 
     name: str
@@ -34,11 +30,6 @@ class Candidate:
     agreement: float
     largest_difference: float
     mean_difference: float
-    size: int
-    p50_ms: float | None
-    p99_ms: float | None
-    invariance: Invariance | None = None
-    verdict: str = ""
 
     @property
     def value(self) -> float:
@@ -53,40 +44,13 @@ class Candidate:
             "agreement": round(self.agreement, 5),
             "largest_difference": round(self.largest_difference, 5),
             "mean_difference": round(self.mean_difference, 5),
-            "bytes": self.size,
-            "p50_ms": self.p50_ms,
-            "p99_ms": self.p99_ms,
-            **({"in_batches": self.invariance.summary()} if self.invariance else {}),
-            **({"verdict": self.verdict} if self.verdict else {}),
         }
 
 
-def run_singly(
-    backend: Backend, task: Task, encoded: Sequence[Tensors], progress: Callable[[int], Any]
-) -> tuple[list[Row], list[float]]:
-    """Answers and seconds of every row, one row per run: what batch mates change is another question."""
-    ((name, graph),) = task.graphs.items()
-    answers, seconds = [], []
-    for row in encoded:
-        begun = time.perf_counter()
-        outputs = backend.run(name, stack([row], graph.inputs))
-        seconds.append(time.perf_counter() - begun)
-        (own,) = unstack(outputs, graph.outputs, [sizes(row, graph.inputs)])
-        answers.append(task.decode(row, own))
-        progress(1)
-    return answers, seconds
-
-
-def measure(
-    name: str,
-    task: Task,
-    rows: Sequence[Row],
-    answers: Sequence[Row],
-    reference: Sequence[Row],
-    seconds: Sequence[float],
-    graph: Path | None,
-) -> Candidate:
-    """The candidate of these answers; ``rows`` hold the targets, ``reference`` are PyTorch's answers."""
+def verify(
+    name: str, task: Task, rows: Sequence[Row], answers: Sequence[Row], reference: Sequence[Row]
+) -> Answered:
+    """What these answers are worth; ``rows`` hold the targets, ``reference`` are PyTorch's answers."""
     scores = task.score(answers, rows)
     metric = next(iter(scores))
 
@@ -96,7 +60,7 @@ def measure(
     differences = [output_difference(task, a, r) for a, r in zip(answers, reference, strict=True)]
     targets = [field.name for field in task.targets]
     same = [all(a[t] == r[t] for t in targets) for a, r in zip(answers, reference, strict=True)]
-    return Candidate(
+    return Answered(
         name=name,
         answers=answers,
         metric=metric,
@@ -105,10 +69,18 @@ def measure(
         agreement=float(np.mean(same)),
         largest_difference=float(np.max(differences)),
         mean_difference=float(np.mean(differences)),
-        size=graph.stat().st_size if graph else 0,
-        p50_ms=round(1000 * float(np.median(seconds)), 3) if seconds else None,
-        p99_ms=round(1000 * float(np.percentile(seconds, 99)), 3) if seconds else None,
     )
+
+
+def run_singly(backend: Backend, task: Task, encoded: Sequence[Tensors]) -> list[Row]:
+    """The answers of every row, one row per run."""
+    ((name, graph),) = task.graphs.items()
+    answers = []
+    for row in encoded:
+        outputs = backend.run(name, stack([row], graph.inputs))
+        (own,) = unstack(outputs, graph.outputs, [sizes(row, graph.inputs)])
+        answers.append(task.decode(row, own))
+    return answers
 
 
 def compared_outputs(task: Task) -> list[str]:

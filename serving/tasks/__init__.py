@@ -17,7 +17,8 @@ class Task(Protocol):
 
     ``inputs``, ``targets`` and ``outputs`` are the columns of a request, of a dataset beside them, and of a response.
     ``axes`` names the coordinates of symbolic axes whose size the assets fix (the labels, say).
-    ``max_sizes`` bounds the other symbolic axes (tokens per row).
+    ``max_sizes`` bounds the other symbolic axes (tokens per row). ``temperature`` divides the logits before they become
+    probabilities; None for a task that gives none.
     """
 
     auto_class: str
@@ -28,6 +29,7 @@ class Task(Protocol):
     graphs: Mapping[str, Graph]
     axes: Mapping[str, Sequence[str]]
     max_sizes: Mapping[str, int]
+    temperature: float | None
 
     @classmethod
     def learn(cls, rows: Sequence[Row]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from serving import scoring
+from serving import calibration, scoring
 from serving.errors import BundleError, InvalidInput, fault
 from serving.modality.text import TextEncoder
 from serving.tensors import Field, Graph, Row, Tensors
@@ -31,13 +31,13 @@ class TextClassification:
     outputs = (
         Field("label", "BYTES", doc="The name of the most probable class."),
         Field("score", "FP32", doc="The probability of that class."),
-        Field("probabilities", "FP32", ("labels",), doc="The probability of every class; they sum to 1."),
+        Field("probabilities", "FP32", ("labels",), doc="The probability of every class, calibrated; they sum to 1."),
         Field("logits", "FP32", ("labels",), doc="The raw scores of every class."),
     )
     example: Row = {"text": "The courier left my parcel with a neighbour and nobody told me, thank you anyway."}
 
-    def __init__(self, encoder: TextEncoder, labels: Sequence[str]) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: TextEncoder, labels: Sequence[str], temperature: float = 1.0) -> None:
+        self._encoder, self.temperature = encoder, temperature
         text, text_pair = type(self).inputs
         # A model that was trained on pairs needs both; one that never saw a pair takes none.
         pairs = {"never": (), "sometimes": (text_pair,), "always": (replace(text_pair, optional=False),)}
@@ -61,7 +61,7 @@ class TextClassification:
             raise BundleError(f"{assets / LABELS}: cannot be read: {error}") from error
         if len(labels) < 2 or len(set(labels)) != len(labels):
             raise BundleError(f"{assets / LABELS}: must list at least two different labels, got {labels!r}")
-        return cls(TextEncoder.open(assets), labels)
+        return cls(TextEncoder.open(assets), labels, calibration.read_temperature(assets))
 
     def model_config(self) -> Mapping[str, Any]:
         return {
@@ -76,7 +76,7 @@ class TextClassification:
 
     def decode(self, encoded: Tensors, outputs: Tensors) -> Row:
         logits = outputs["logits"]
-        probabilities = scoring.softmax(logits)
+        probabilities = scoring.softmax(logits / np.float32(self.temperature))
         best = int(logits.argmax())
         return {
             "label": self.labels[best],

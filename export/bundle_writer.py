@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from export import triton_config
+from export import signing, triton_config
 from export.staging import backend_in, publish, staged
 from serving.bundle import (
     ASSETS,
     GOLDEN,
-    MANIFEST,
     Bundle,
     GoldenRow,
-    Manifest,
-    digest_folder,
     write_golden,
-    write_json,
+    write_manifest,
 )
 from serving.engine import Engine
 from serving.errors import InvalidInput, fault
+from serving.manifest import Manifest
 from serving.model_config import BACKEND
 from serving.settings import Settings
 from serving.tasks import Task
@@ -64,11 +61,13 @@ def write(
     assets: Path,
     golden: Sequence[GoldenRow],
     task: Task,
+    private_key: Path | None = None,
 ) -> Path:
     """Write ``repository/NAME/VERSION`` and ``config.pbtxt``; the version directory.
 
-    Everything is staged in a sibling that no server reads; golden rows are replayed from there, as a server would.
-    Raises BundleError when they are not reproduced; then nothing is left behind.
+    Everything is staged in a sibling that no server reads; golden rows are replayed from there, as a server would. With
+    a ``private_key``, what has proved itself is signed. Raises BundleError when golden rows are not reproduced; then
+    nothing is left behind.
     """
     model = repository / manifest.name
     with staged(model, manifest.version) as staging:
@@ -79,9 +78,9 @@ def write(
         shutil.copytree(assets, folder / ASSETS)
         write_golden(folder / GOLDEN, golden)
         triton_config.write_names(folder, task)
-        complete = dataclasses.replace(manifest, files=digest_folder(folder))
-        write_json(folder / MANIFEST, complete.to_json())
-        Engine.load(Bundle(folder, complete), Settings()).close()
+        Engine.load(Bundle(folder, write_manifest(folder, manifest)), Settings()).close()
+        if private_key:
+            signing.sign(folder, private_key)
         final = model / str(manifest.version)
         publish(folder, final)
     # Last: until it is there, no server takes the directory for a model.

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from export import bundle_writer, golden, judging, ladder, report, triton_graph
-from export.floating import Floats, make_floats
+from export import bundle_writer, judging, ladder, report, triton_graph
+from export.delivery import Delivery
+from export.floating import make_floats
 from export.ladder import Bench, Candidate, Evidence, GateFailed
 from export.onnx_graph import ExportError
 from export.options import parser
 from export.rungs import FP32, Source, rungs_of
-from export.temperature import calibrate
 from export.trial import TrialError
 from export.verification import verify
 from finetune.checkpoint import Checkpoint, open_checkpoint
-from serving.calibration import TEMPERATURE
-from serving.bundle import write_json
+from serving import processor
 from serving.errors import BundleError, DownstreamError
+from serving.processor import VNNI
 from serving.tasks import Task, find
 from serving.tensors import Row, Tensors, sizes
 
@@ -77,50 +75,42 @@ def export(checkpoint: Checkpoint, args: argparse.Namespace) -> dict[str, Path]:
     rows = _validation_rows(checkpoint, args.rows)
     encoded = _encode(task, rows)
     with tempfile.TemporaryDirectory(prefix="downstream-export-") as temporary:
-        folder = Path(temporary)
-        delivery = Delivery(checkpoint, task, rows, encoded, evidence, folder, args)
+        delivery = Delivery(checkpoint, task, rows, encoded, evidence, Path(temporary), args)
         try:
-            _search(checkpoint, task, rows, encoded, evidence, folder, args)
-            return delivery.publish()
+            return delivery.publish(_search(delivery))
         except (ExportError, TrialError, BundleError) as error:
             evidence.failure = str(error)
             raise GateFailed(str(error)) from error
         except GateFailed as error:
             evidence.failure = str(error)
-            delivery.quarantine()
+            print(f"quarantine: {delivery.quarantine()}")
             raise
         finally:
             delivery.write_reports(checkpoint.folder / "export")
 
 
-def _search(
-    checkpoint: Checkpoint,
-    task: Task,
-    rows: Sequence[Row],
-    encoded: Sequence[Tensors],
-    evidence: Evidence,
-    folder: Path,
-    args: argparse.Namespace,
-) -> None:
-    """Try graphs until one is kept in the evidence. Raises GateFailed, ExportError and TrialError."""
+def _search(delivery: Delivery) -> Candidate:
+    """Try graphs until one is kept. Raises GateFailed, ExportError and TrialError."""
+    checkpoint, task, rows = delivery.checkpoint, delivery.task, delivery.rows
+    evidence, args = delivery.evidence, delivery.args
     (graph,) = task.graphs.values()
-    answers, floats = make_floats(checkpoint, task, encoded, folder, evidence)
+    answers, floats = make_floats(checkpoint, task, delivery.encoded, delivery.folder)
+    evidence.sweep = list(floats.sweep)
     evidence.reference = verify("pytorch", task, rows, answers, answers)
-    lengths = [max(sizes(row, graph.inputs).values()) for row in encoded]
+    lengths = [max(sizes(row, graph.inputs).values()) for row in delivery.encoded]
     bench = Bench(
         task, checkpoint.task, checkpoint.assets, rows, lengths, evidence.reference, args.tolerance, args.accepted
     )
-    first = bench.judge_floats(floats)
-    evidence.candidates.append(first)
-    ladder.tell(first, evidence.reference)
+    first = ladder.start(bench, floats, evidence)
     if args.precision == FP32:
-        ladder.keep_floats(first, evidence)
-        return
+        return ladder.keep(first, evidence)
     if args.left_out:
         evidence.remarks.append(args.left_out)
         print(args.left_out)
-    source = Source(floats.to_quantize, graph, _encode(task, checkpoint.calibration()), args.portable or saturates(), folder)
-    ladder.climb(bench, args.rungs, source, first, evidence, best=args.best)
+    calibration = _encode(task, checkpoint.calibration())
+    seven_bits = args.portable or not processor.read().has(VNNI)
+    source = Source(floats.to_quantize, graph, calibration, seven_bits, delivery.folder)
+    return ladder.climb(bench, args.rungs, source, first, evidence, best=args.best)
 
 
 def _validation_rows(checkpoint: Checkpoint, limit: int) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from export import judging, report, trial
+from export import judging, report, structure, trial
+from export.floating import Floats
 from export.gates.case import Case, Structure, Verdict
-from export.rungs import Rung, Source
+from export.rungs import FP32, Rung, Source
 from export.sweep import Swept
 from export.trial import Graphed, Measured, TrialError
 from export.verification import Answered, verify
@@ -115,7 +116,7 @@ class Bench:
     tolerance: float
     accepted: Mapping[str, str]
 
-    def measure(self, name: str, graphed: Graphed, structure: Structure, floats: Candidate | None) -> Candidate:
+    def measure(self, name: str, graphed: Graphed, made_of: Structure, floats: Candidate | None) -> Candidate:
         """Run a graph in a process that serves it. Raises TrialError where it cannot be run."""
         inputs = [field.name for field in self.task.inputs]
         rows = [{name: row[name] for name in inputs if name in row} for row in self.rows]
@@ -123,7 +124,7 @@ class Bench:
         baseline = floats.graphed if floats else None
         answers, measured = trial.run(name, self.name, graph, self.assets, rows, graphed, baseline)
         answered = verify(name, self.task, self.rows, answers, self.reference.answers)
-        return Candidate(graphed, answered, measured, structure)
+        return Candidate(graphed, answered, measured, made_of)
 
     def judge(self, candidate: Candidate, floats: Candidate, *, promises_invariance: bool = True) -> Candidate:
         """The candidate with the verdict of every gate."""
@@ -132,6 +133,16 @@ class Bench:
             candidate.measured, candidate.structure, promises_invariance, self.tolerance,
         )  # fmt: skip
         return replace(candidate, verdicts=judging.judge(case, self.accepted))
+
+
+def start(bench: Bench, floats: Floats, evidence: Evidence) -> Candidate:
+    """The floating-point graph, which the others are compared with; it has gates of its own."""
+    graphed = Graphed(floats.to_serve, floats.backend)
+    candidate = bench.measure(FP32, graphed, structure.of_floats(floats), None)
+    candidate = bench.judge(candidate, candidate)
+    evidence.candidates.append(candidate)
+    tell(candidate, bench.reference)
+    return candidate
 
 
 def climb(
@@ -161,7 +172,9 @@ def climb(
 
 
 def keep(candidate: Candidate, evidence: Evidence) -> Candidate:
-    """The candidate, marked in the evidence as the one that goes into the bundle."""
+    """The candidate, marked in the evidence as the one that goes into the bundle. Raises GateFailed if it may not."""
+    if candidate.missed:
+        raise failure([candidate], evidence.remarks)
     kept = replace(candidate, kept=True)
     evidence.candidates = [kept if one is candidate else one for one in evidence.candidates]
     return kept
@@ -186,9 +199,9 @@ def _tried(bench: Bench, rung: Rung, source: Source, floats: Candidate) -> Candi
     begun = time.perf_counter()
     rung.make(source, rung.name)
     seconds = time.perf_counter() - begun
-    structure, needs = structure_of(source, rung.name)
-    graphed = replace(floats.graphed, file=source.path(rung.name), needs=structure.needs)
-    candidate = replace(bench.measure(rung.name, graphed, structure, floats), seconds=seconds)
+    found = structure.of_integers(source, rung.name)
+    graphed = replace(floats.graphed, file=source.path(rung.name), needs=found.needs)
+    candidate = replace(bench.measure(rung.name, graphed, found, floats), seconds=seconds)
     return bench.judge(candidate, floats, promises_invariance=rung.promises_invariance)
 
 

@@ -10,7 +10,7 @@ import yaml
 from export.gates.case import Verdict
 from export.ladder import Candidate
 from export.verification import Answered
-from serving.bundle import Manifest
+from serving.manifest import Manifest
 from serving.tasks import Task
 
 CARD = "README.md"

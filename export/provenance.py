@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from finetune.checkpoint import MANIFEST, RECIPE, Checkpoint
+from serving import processor
 from serving.settings import read_available_cores
 
 PACKAGES = ("downstream", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "onnxscript", "numpy")
@@ -52,9 +52,14 @@ def git_commit(folder: Path) -> str:
         return UNKNOWN
 
 
-def host(features: Mapping[str, Any]) -> dict[str, Any]:
+def host() -> dict[str, Any]:
     """The machine that the figures were measured on."""
-    return {**features, "cores": read_available_cores(), "system": platform.platform(), "python": platform.python_version()}
+    return {
+        **processor.read().to_json(),
+        "cores": read_available_cores(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,11 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from serving import processor
+
 # Embeddings are half of a small encoder's size; matrix products are its time.
 QUANTIZED_OPS = ["MatMul", "Gemm", "Gather"]
 PRODUCTS = ("MatMul", "Gemm")
-CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def dynamic_int8(source: Path, target: Path) -> None:
@@ -48,16 +48,9 @@ def quantizable(source: Path) -> Iterator[onnx.ModelProto]:
         logging.disable(logging.NOTSET)
 
 
-def saturates(machine: str | None = None, flags: str | None = None) -> bool:
-    """Whether a CPU, this one by default, adds pairs of 8-bit products in 16 bits, which overflow: x86 without VNNI.
-
-    ``machine`` is as ``platform.machine`` has it, ``flags`` the text of /proc/cpuinfo.
-    Source: ONNX Runtime, "Quantize ONNX models", on reduce_range.
-    """
-    if flags is None:
-        flags = CPU_FLAGS.read_text("utf-8") if CPU_FLAGS.exists() else ""
-    known = (machine or platform.machine()).lower() in ("x86_64", "amd64")
-    return known and not {"avx512_vnni", "avx_vnni"} & set(flags.split())
+def saturates() -> bool:
+    """Whether this CPU adds pairs of 8-bit products in 16 bits, which overflow: x86 without VNNI."""
+    return not processor.read().has(processor.VNNI)
 
 
 def integer_products(path: Path) -> tuple[int, int]:

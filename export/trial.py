@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from export.invariance import Invariance
-from serving.bundle import ASSETS, Bundle, Manifest, plain, write_json
+from serving.bundle import ASSETS, Bundle, plain, write_json
 from serving.errors import DownstreamError
+from serving.manifest import Manifest
 from serving.tensors import Row
 
 ORDER, ROWS, ANSWERS, MEASURED = "order.json", "rows.jsonl", "answers.jsonl", "measured.json"

@@ -24,8 +24,9 @@ from export.triton_validation import BACKEND, GRAPH_FILE
 from export.verification import run_singly
 from serving import model_config
 from serving.backends import open_backend
-from serving.bundle import Manifest, differences
+from serving.bundle import differences
 from serving.errors import BundleError, InvalidInput, fault, listed
+from serving.manifest import Manifest
 from serving.tasks import Task
 from serving.tensors import Tensors, sizes
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving import logs
+from serving import logs, signature
 from serving import settings as settings_module
 from serving.errors import DownstreamError
 from serving.workers.supervisor import Supervisor
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
   downstream serve model_repository/
   downstream serve model_repository/ --host 0.0.0.0 --http-port 80 --runners 4
   downstream serve model_repository/ --workers 4                    four processes on the same ports
+  downstream serve model_repository/ --require-signature public.pem
   DOWNSTREAM_DRAIN_DELAY=5 downstream serve model_repository/       in Kubernetes
 
 A model becomes ready only after it has reproduced its golden rows. SIGTERM: not ready at once, requests in flight
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = settings_module.resolve(args, os.environ)
         if not args.repository.is_dir():
             raise DownstreamError(f"{args.repository}: no such folder; give the folder that downstream export wrote to")
+        if settings.require_signature:
+            signature.verifier(Path(settings.require_signature))
     except DownstreamError as error:
         print(f"downstream serve: {error}", file=sys.stderr)
         return 2

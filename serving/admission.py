@@ -11,12 +11,13 @@ from typing import Protocol
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving import model_config, warm_up
-from serving.bundle import Bundle, Manifest, open_bundle
+from serving import model_config, signature, warm_up
+from serving.bundle import Bundle, open_bundle
 from serving.cost import CostModel
 from serving.engine import Engine
 from serving.errors import BundleError
 from serving.index import Entry
+from serving.manifest import Manifest
 from serving.metrics import Metrics
 from serving.model import Model
 from serving.model_policy import Policy
@@ -67,8 +68,13 @@ class Nobody:
         """Nothing is to be done."""
 
 
-def bundle_of(folder: Path, version: int, config: ModelConfig) -> Bundle:
-    """A version of a model directory, checked; named after its place. Raises BundleError."""
+def bundle_of(folder: Path, version: int, config: ModelConfig, key: str = "") -> Bundle:
+    """A version of a model directory, checked, also against the public key in a file; named after its place.
+
+    Raises BundleError.
+    """
+    if key:
+        signature.verify(folder / str(version), Path(key))
     bundle = open_bundle(folder / str(version))
     # The directory decides: a version may have been copied or renamed.
     manifest = dataclasses.replace(

@@ -6,63 +6,24 @@ Layout, under ``<name>/``: ``config.pbtxt`` and ``<version>/`` with ``manifest.j
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving.errors import BundleError
+from serving.manifest import MANIFEST, SIGNATURE, Manifest
 from serving.tasks import Task, find
 from serving.tensors import Row
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 GOLDEN = "golden.jsonl"
 ASSETS = "assets"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a version directory says about itself.
-
-    ``graphs`` maps the task's graph names to files. ``tolerance`` bounds, per output field, the largest absolute
-    difference of a golden answer, as agreed at export. ``batch_invariant`` is false where a row's
-    answer depends on the rows it runs with (as of dynamic INT8), which export measures. ``quality`` and ``source`` are
-    for people.
-    """
-
-    name: str
-    version: int
-    task: str
-    backend: str
-    precision: str
-    graphs: Mapping[str, str]
-    tolerance: Mapping[str, float]
-    max_batch_size: int
-    batch_invariant: bool = True
-    quality: Mapping[str, Any] = field(default_factory=dict)
-    source: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for ``manifest.json``."""
-        return {"format": FORMAT, **self.__dict__}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
-        """The inverse of to_json. Raises BundleError for a manifest of another format."""
-        fields = dict(value)
-        if fields.pop("format", None) != FORMAT:
-            raise BundleError(f"{MANIFEST}: format {value.get('format')!r} is not {FORMAT}; export the model again")
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise BundleError(f"{MANIFEST}: {error}; export the model again") from error
 
 
 @dataclass(frozen=True)
@@ -96,10 +57,22 @@ class GoldenRow:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a version directory and check the digest of every file. Raises BundleError."""
+    """A version directory that may serve: as read_bundle, and no gate refused it. Raises BundleError."""
+    bundle = read_bundle(folder)
+    try:
+        bundle.manifest.check_gates()
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
+    return bundle
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a version directory, whatever its gates said, and check the digest of every file. Raises BundleError."""
     path = folder / MANIFEST
     try:
         manifest = Manifest.from_json(json.loads(path.read_text("utf-8")))
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); the bundle is incomplete: export it again") from error
     outside = [
@@ -107,13 +80,26 @@ def open_bundle(folder: Path) -> Bundle:
     ]
     if outside:
         raise BundleError(f"{path}: names {outside[0]!r}, which is outside the version directory; export it again")
-    assets = {path.relative_to(folder).as_posix() for path in (folder / ASSETS).rglob("*") if path.is_file()}
-    unproved = sorted({*manifest.graphs.values(), GOLDEN, *assets} - manifest.files.keys())
+    # All there is, not only what is read by name: a graph may name further files itself.
+    unproved = sorted({*manifest.graphs.values(), GOLDEN, *_names(folder)} - manifest.files.keys())
     if unproved or not manifest.tolerance:
         what = f"no digest of {', '.join(unproved)}" if unproved else "no tolerance for golden answers"
         raise BundleError(f"{path}: has {what}, so nothing proves the version; export it again")
     verify_digests(folder, manifest.files)
     return Bundle(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write ``manifest.json`` with the digests of all files that are there, and its own; the manifest as written."""
+    complete = dataclasses.replace(manifest, files={name: _digest(folder / name) for name in _names(folder)}).sealed()
+    write_json(folder / MANIFEST, complete.to_json())
+    return complete
+
+
+def _names(folder: Path) -> list[str]:
+    """Every file that a manifest vouches for, by relative path."""
+    found = [Path(at, name).relative_to(folder) for at, _, names in os.walk(folder, followlinks=True) for name in names]
+    return sorted({path.as_posix() for path in found} - {MANIFEST, SIGNATURE})
 
 
 def write_golden(path: Path, rows: Sequence[GoldenRow]) -> None:

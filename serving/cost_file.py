@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -71,15 +70,3 @@ def write(file: Path, model: CostModel) -> None:
             raise
     except OSError as error:
         log.warning("%s: cannot be written (%s); the next start measures again", file, error)
-
-
-def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The model of this machine's processor, as far as the system says."""
-    try:
-        for line in cpuinfo.read_text("utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass
-    return platform.machine()

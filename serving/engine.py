@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from dataclasses import replace
 from math import inf
 
-from serving import cache, cost, known_cost, proof
-from serving.backends import Backend, open_backend, triton
+from serving import cache, cost, graphs, known_cost, proof
+from serving.backends import Backend
 from serving.bundle import Bundle
 from serving.cache import AnswerCache
 from serving.call import Call
@@ -102,7 +102,7 @@ class Engine:
         that runs its graphs is away.
         """
         task = bundle.open_task()
-        backend = _opened(bundle, settings)
+        backend = graphs.opened(bundle, settings)
         engine = cls(bundle, task, backend, settings, observe, limits, cache_bytes)
         try:
             if admitted:
@@ -278,12 +278,3 @@ class Engine:
             self._unused.wait_for(lambda: not self._users)
         self._scheduler.close()
         self.model.backend.close()
-
-
-def _opened(bundle: Bundle, settings: Settings) -> Backend:
-    """The backend of a bundle's graphs: that of the manifest, or the server that runs them elsewhere."""
-    if not settings.triton_graphs:
-        return open_backend(bundle.manifest.backend, bundle.graph_files())
-    manifest = bundle.manifest
-    remote = triton.parse_address(settings.triton_graphs, manifest.name, manifest.version)
-    return triton.connected(dict.fromkeys(manifest.graphs, remote))

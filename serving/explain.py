@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from serving import model_config
+from serving import graphs, model_config
 from serving.cost import CostModel
 from serving.engine import Engine
 from serving.errors import DownstreamError, Unsupported
@@ -54,6 +54,8 @@ def lines(engine: Engine, settings: Settings) -> Iterator[str]:
     yield f"                + {1e6 * cost.square:.3g} ns x tokens x tokens of the longest row"
     yield f"                {engine.known_cost.source if engine.known_cost else 'not measured'}; every run corrects it"
     yield from _costs(engine)
+    for line in graphs.remedies(engine.bundle.manifest, settings):
+        yield f"instructions    {line}"
     yield f"grouping        at most {limits.max_rows} rows, {limits.max_tokens} padded tokens, and {limits.max_waste:g}"
     yield "                times the attention without padding; a row joins where that saves more than"
     yield f"                {limits.gain:.0%} of its own run"

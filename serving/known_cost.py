@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from serving import cost, cost_file, proof
+from serving import cost, cost_file, processor, proof
 from serving.bundle import Bundle
 from serving.cost import CostModel, Learner
 from serving.model import Model
@@ -32,11 +32,13 @@ class KnownCost:
 def of(model: Model, bundle: Bundle, settings: Settings, runners: int, most_rows: int) -> KnownCost:
     """The costs that were kept of these files on this machine, if a run agrees with them; else measured and kept."""
     folder = cost_file.folder(settings.cache_dir, os.environ)
+    here = processor.read()
     file = folder and cost_file.path(
         folder,
         files=dict(bundle.manifest.files),
         backend=[bundle.manifest.backend, settings.triton_graphs],
-        processor=cost_file.processor(),
+        # With its instruction sets: they decide which kernels run, and many clouds give all of theirs one name.
+        processor=[here.name, here.machine, sorted(here.features)],
         cores=read_available_cores(),
         runners=runners,
         most_rows=most_rows,

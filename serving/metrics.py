@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving.manifest import Manifest
 from serving.scheduler.runners import Batch
 
 # Seconds: half a millisecond to ten seconds, fine enough to read a p99 of a small encoder.
@@ -59,6 +60,19 @@ class Metrics:
             "downstream_model_load_seconds", "Time to load, warm up and verify", ["model", "version"], registry=registry
         )
 
+        self.info = Gauge(
+            "downstream_model_info", "1 for every version that answers: what it is",
+            ["model", "version", "digest", "precision", "task"], registry=registry,
+        )  # fmt: skip
+
+    def describe(self, manifest: Manifest) -> None:
+        """Tell what a version is, from when it answers until ``forget``."""
+        self.info.labels(*_labels(manifest)).set(1)
+
+    def forget(self, manifest: Manifest) -> None:
+        """Tell nothing more of a version."""
+        self.info.remove(*_labels(manifest))
+
     def observe(self, model: str, batch: Batch) -> None:
         """Count one finished run."""
         self.run_seconds.labels(model).observe(batch.seconds)
@@ -68,3 +82,7 @@ class Metrics:
         waits = self.queue_seconds.labels(model)
         for wait in batch.waits:
             waits.observe(wait)
+
+
+def _labels(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.name, str(manifest.version), manifest.digest, manifest.precision, manifest.task

@@ -14,6 +14,7 @@ GAUGES: dict[str, Callable[[float, float], float]] = {
     "downstream_predicted_wait_seconds": max,
     "downstream_model_ready": min,
     "downstream_model_load_seconds": max,
+    "downstream_model_info": max,
     "downstream_shared_rows": lambda a, b: a + b,
     "downstream_response_cache_pays": min,
 }

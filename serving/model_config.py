@@ -11,6 +11,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from serving.columns import Schema
 from serving.errors import BundleError, InvalidInput, fault, listed
+from serving.manifest import MODEL_DIGEST
 from serving.tensors import Field
 
 FILE = "config.pbtxt"
@@ -108,11 +109,15 @@ def check(config: ModelConfig, schema: Schema) -> None:
         raise BundleError(f"{FILE}: {listed(faults)}")
 
 
-def completed(config: ModelConfig, schema: Schema) -> ModelConfig:
-    """The configuration with what it leaves out filled in, as Triton shows it."""
+def completed(config: ModelConfig, schema: Schema, digest: str) -> ModelConfig:
+    """The configuration with what it leaves out filled in, as Triton shows it, and the digest of the version.
+
+    That is among the parameters, since the metadata of a model has no place for it over gRPC.
+    """
     full = ModelConfig()
     full.CopyFrom(config)
     full.name, full.backend = schema.model, BACKEND
+    full.parameters[MODEL_DIGEST].string_value = digest
     if not full.input and not full.output:
         declare(full, schema)
     if not full.HasField("version_policy"):

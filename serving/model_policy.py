@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup, ModelQueuePolicy
 
 from serving.errors import BundleError, InvalidInput, fault, listed
+from serving.manifest import MODEL_DIGEST
 from serving.scheduler.limits import ANY_WAIT, Limits, QueuePolicy
 from serving.settings import Settings, for_model, share_of_cores
 
@@ -69,7 +70,9 @@ def policy(config: ModelConfig, settings: Settings) -> Policy:
     batching = config.dynamic_batching
     if not batching.priority_levels and batching.default_queue_policy.max_queue_size:
         own = dataclasses.replace(own, capacity=batching.default_queue_policy.max_queue_size)
-    ignored = [*_beyond(config, ""), *(f"parameters {name!r}" for name in unknown)]
+    # Whoever loads a configuration that this server told brings its digest along, and gets that of the version.
+    unhonoured = (f"parameters {name!r}" for name in unknown if name != MODEL_DIGEST)
+    ignored = [*_beyond(config, ""), *unhonoured]
     if any(group.kind == ModelInstanceGroup.KIND_GPU for group in config.instance_group):
         ignored.append("instance_group.kind KIND_GPU")
     cache_bytes = own.cache_bytes if config.response_cache.enable else 0

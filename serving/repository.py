@@ -176,7 +176,8 @@ class Repository(Shelf):
         self._publish()
         begun = time.perf_counter()
         try:
-            engine = opened(bundle_of(folder, version, config), config, policy, self._metrics)
+            bundle = bundle_of(folder, version, config, self._settings.require_signature)
+            engine = opened(bundle, config, policy, self._metrics)
             self._admit(engine, config, override)
         except NotReady as error:
             serving = version in self._engines.get(name, {})
@@ -254,7 +255,7 @@ class Repository(Shelf):
         manifest, config = admission.manifest, ModelConfig.FromString(admission.config)
         begun = time.perf_counter()
         with admission.override.folder(manifest.name, self.folder / manifest.name) as folder:
-            bundle = bundle_of(folder, manifest.version, config)
+            bundle = bundle_of(folder, manifest.version, config, self._settings.require_signature)
             policy = model_policy.policy(config, self._settings)
             engine = opened(bundle, config, policy, self._metrics, admission)
         self._metrics.load_seconds.labels(manifest.name, str(manifest.version)).set(time.perf_counter() - begun)

@@ -72,6 +72,12 @@ class Settings:
     triton_graphs: str = _setting(
         "", "HOST:PORT[/MODEL]: a Triton server that runs the graphs, over gRPC; MODEL is {name}_graph if not given"
     )
+    require_signature: str = _setting(
+        "",
+        "PEM file with a public key: only versions whose model.sig was made with its private half are served; a pair: "
+        "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem; "
+        "openssl pkey -in private.pem -pubout -out public.pem",
+    )
     allow_shared_memory: bool = _setting(False, "let clients on this machine pass tensors in /dev/shm")
     trace_file: str = _setting(
         "", "file for traces of requests, written anew once a client turns them on with trace_level"

@@ -37,6 +37,10 @@ class Shelf:
             self._engines.pop(name, None)
         for version in old.keys() | now.keys():
             self._metrics.ready.labels(name, str(version)).set(version in now)
+        for engine in old.values():
+            self._metrics.forget(engine.bundle.manifest)
+        for engine in now.values():
+            self._metrics.describe(engine.bundle.manifest)
         return {version: engine for version, engine in old.items() if now.get(version) is not engine}
 
     def retire(self, engines: Mapping[int, Engine]) -> None:
@@ -86,8 +90,8 @@ class Shelf:
 
     def config(self, name: str, version: str = "") -> ModelConfig:
         """The configuration of a model as it is served, complete. Raises as ``get``."""
-        schema = self.get(name, version).schema
-        return model_config.completed(self._configs[name], schema)
+        engine = self.get(name, version)
+        return model_config.completed(self._configs[name], engine.schema, engine.bundle.manifest.digest)
 
     def get(self, name: str, version: str = "") -> Engine:
         """The engine of a model; without a version, the latest. Raises NotFound, or NotReady with the reason."""

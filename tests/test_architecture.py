@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("serving", "finetune", "export", "loadtest", "reporting", "demo")
 GRAB_BAGS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
 WEB = {"fastapi", "starlette", "uvicorn", "grpc", "onnxruntime", "prometheus_client"}
-PURE = ("tasks", "modality", "scoring", "calibration", "generate", "tensors", "bundle")
+PURE = ("tasks", "modality", "scoring", "calibration", "generate", "tensors", "bundle", "manifest")
 
 # Top to bottom: a module may import only what is in a row below its own, or in its own row where that is one thing.
 LAYERS = [
@@ -46,12 +46,13 @@ LAYERS = [
     ("serving.model_config",),
     ("serving.engine",),
     ("serving.known_cost",),
-    ("serving.proof", "serving.statistics", "serving.job"),
+    ("serving.proof", "serving.statistics", "serving.job", "serving.graphs"),
     ("serving.model",),
     ("serving.backends",),
     ("serving.call", "serving.cache", "serving.flights", "serving.columns"),
     ("serving.workers", "serving.logs", "serving.metrics_sum"),
     ("serving.bundle", "serving.scheduler", "serving.metrics", "serving.settings", "serving.cost", "serving.cost_file"),
+    ("serving.manifest", "serving.signature", "serving.processor"),
     ("serving.tasks",),
     ("serving.generate", "serving.scoring", "serving.modality", "serving.calibration"),
     ("serving.codec",),

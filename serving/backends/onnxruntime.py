@@ -7,11 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serving.backends import Remedy
 from serving.errors import BundleError
+from serving.processor import VNNI
 from serving.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+
+# Source: onnxruntime_session_options_config_keys.h, kOrtSessionOptionsAvx2PrecisionMode: slower products of U8 with U8
+# in place of those of U8 with S8, which overflow.
+PRECISE = ("session.x64quantprecision", "1")
+REMEDIES = {VNNI: Remedy({"precise": True}, "runs in the precise mode, slower; export here for a faster graph")}
 
 
 class OnnxRuntime:
@@ -30,8 +37,8 @@ class OnnxRuntime:
         self.sessions.clear()
 
 
-def open_graphs(graphs: Mapping[str, Path]) -> OnnxRuntime:
-    """Sessions for ONNX files. Raises BundleError when ONNX Runtime refuses one."""
+def open_graphs(graphs: Mapping[str, Path], precise: bool = False) -> OnnxRuntime:
+    """Sessions for ONNX files; ``precise`` ones cannot overflow. Raises BundleError when ONNX Runtime refuses one."""
     # Since 1.29 ONNX Runtime tells its maker what it runs, unless this is set before it is first imported.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
@@ -43,6 +50,8 @@ def open_graphs(graphs: Mapping[str, Path]) -> OnnxRuntime:
     # A plan per input shape would be kept for every new length, and memory would only grow.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
+    if precise:
+        options.add_session_config_entry(*PRECISE)
     try:
         return OnnxRuntime(
             {

@@ -21,6 +21,7 @@ from serving.gateway.http_v2 import HotRoutes
 from serving.gateway.management import Management
 from serving.gateway.openapi import HOT_PATHS, failures
 from serving.gateway.v2 import Inference
+from serving.manifest import MODEL_DIGEST
 from serving.metrics import Metrics
 from serving.metrics_sum import exposed, lasting, summed
 from serving.workers.crew import Alone
@@ -88,6 +89,12 @@ def _ready(inference: Inference, model: str, version: str = "") -> Response:
     return Response()
 
 
+def _metadata(inference: Inference, model: str, version: str = "") -> dict[str, Any]:
+    """What both protocols tell, and the digest, for which gRPC's message has no field: there, config has it."""
+    digest = inference.repository.get(model, version).bundle.manifest.digest
+    return {**inference.model_metadata(model, version), "parameters": {MODEL_DIGEST: digest}}
+
+
 def _add_metadata(app: FastAPI, inference: Inference) -> None:
     @app.get("/v2", tags=["metadata"], summary="Name, version and extensions of the server")
     async def server() -> dict[str, Any]:
@@ -95,16 +102,16 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
 
     unread = failures(404, 503)
 
-    @app.get("/v2/models/{model}", tags=["metadata"], summary="Inputs and outputs of a model", responses=unread)
+    @app.get("/v2/models/{model}", tags=["metadata"], summary="Inputs, outputs and digest of a model", responses=unread)
     async def model(model: str) -> dict[str, Any]:
-        return inference.model_metadata(model)
+        return _metadata(inference, model)
 
     @app.get(
         "/v2/models/{model}/versions/{version}", tags=["metadata"], summary="The same of one version",
         responses=unread,
     )  # fmt: skip
     async def model_version(model: str, version: str) -> dict[str, Any]:
-        return inference.model_metadata(model, version)
+        return _metadata(inference, model, version)
 
     @app.get("/v1/models", tags=["metadata"], summary="The models that answer")
     async def models() -> dict[str, list[str]]:
@@ -123,6 +130,8 @@ def _add_metadata(app: FastAPI, inference: Inference) -> None:
             "versions": inference.repository.versions(model),
             "task": manifest.task,
             "precision": manifest.precision,
+            "digest": manifest.digest,
+            "licence": manifest.licence,
             "axes": {name: list(coordinates) for name, coordinates in task.axes.items()},
             "example": plain(task.example),
             "quality": manifest.quality,

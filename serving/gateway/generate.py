@@ -13,7 +13,7 @@ from serving import codec
 from serving.codec import Tensor
 from serving.columns import Schema
 from serving.gateway.http_messages import identifier, mapping
-from serving.gateway.messages import InferRequest, InferResponse, check_values, priority_of, timeout_of
+from serving.gateway.messages import InferRequest, InferResponse, check_values, digest_of, priority_of, timeout_of
 from serving.tensors import Field
 
 
@@ -39,6 +39,7 @@ def request_of(message: Mapping[str, Any], schema: Schema, version: str, timeout
         timeout=timeout,
         wait=timeout_of(parameters),
         priority=priority_of(parameters),
+        digest=digest_of(parameters),
     )
 
 
@@ -56,7 +57,7 @@ def _tensor(field: Field, value: Any, schema: Schema) -> Tensor:
 def rendered(response: InferResponse) -> dict[str, Any]:
     """The body of a generate answer: every output by its name, one element without its list."""
     answer: dict[str, Any] = {"id": response.id} if response.id else {}
-    answer |= {"model_name": response.model, "model_version": response.version}
+    answer |= {"model_name": response.model, "model_version": response.version, **response.parameters}
     for answered in response.outputs:
         values = codec.to_json(answered.tensor)
         answer[answered.tensor.name] = values[0] if len(values) == 1 else values

@@ -14,6 +14,7 @@ from serving.gateway.messages import (
     InferResponse,
     check_reserved,
     check_values,
+    digest_of,
     output_of,
     placement_of,
     priority_of,
@@ -58,6 +59,7 @@ def parse_infer(request: Any, remaining: float | None, regions: Regions) -> Infe
         timeout=remaining,
         wait=timeout_of(parameters),
         priority=priority_of(parameters),
+        digest=digest_of(parameters),
     )
 
 
@@ -103,6 +105,8 @@ def _typed(item: Any) -> codec.Tensor:
 def render_infer(response: InferResponse, regions: Regions) -> Any:
     """The ModelInferResponse; every output is raw, and empty where its bytes are left in shared memory."""
     message = pb.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
+    for name, value in response.parameters.items():
+        message.parameters[name].string_param = value
     for answered in response.outputs:
         tensor, placement = answered.tensor, answered.asked.placement
         message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)

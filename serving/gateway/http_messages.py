@@ -16,6 +16,7 @@ from serving.gateway.messages import (
     InferResponse,
     check_reserved,
     check_values,
+    digest_of,
     flag_of,
     output_of,
     placement_of,
@@ -67,6 +68,7 @@ def parse_infer(model: str, version: str, headers: Headers, body: bytes, regions
         timeout=header_timeout(headers),
         wait=timeout_of(parameters),
         priority=priority_of(parameters),
+        digest=digest_of(parameters),
         binary=flag_of(parameters, "binary_data_output", False),
     )
 
@@ -102,7 +104,10 @@ def render_infer(response: InferResponse, regions: Regions) -> tuple[Mapping[str
         item, blob = _output(answered, regions)
         outputs.append(item)
         blobs += blob
-    message = {"model_name": response.model, "model_version": response.version, "outputs": outputs}
+    message: dict[str, Any] = {"model_name": response.model, "model_version": response.version}
+    if response.parameters:
+        message["parameters"] = response.parameters
+    message["outputs"] = outputs
     head = orjson.dumps({"id": response.id, **message} if response.id else message, option=orjson.OPT_SERIALIZE_NUMPY)
     if not blobs:
         return JSON, head

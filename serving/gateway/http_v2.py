@@ -14,7 +14,9 @@ from serving.errors import DownstreamError, InvalidInput, fault, shown
 from serving.gateway import compression, generate
 from serving.gateway.http_errors import BodyTooLarge, described
 from serving.gateway.http_messages import DIGITS, JSON, Headers, header_timeout, json_object, parse_infer, render_infer
+from serving.gateway.messages import digest_of
 from serving.gateway.v2 import Inference
+from serving.manifest import MODEL_DIGEST
 from serving.tasks import Task
 from serving.tensors import Row
 
@@ -90,9 +92,11 @@ class HotRoutes:
         task = self._inference.repository.get(model, version).task
         message = json_object(body)
         rows = message.get("instances")
-        unknown = message.keys() - {"instances"}
+        unknown = message.keys() - {"instances", MODEL_DIGEST}
         if unknown:
-            raise InvalidInput(fault(min(unknown), "unknown key", message[min(unknown)], "the only key is instances"))
+            keys = f"the keys are instances and {MODEL_DIGEST}"
+            raise InvalidInput(fault(min(unknown), "unknown key", message[min(unknown)], keys))
+        told = digest_of(message)
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             example = orjson.dumps({"instances": [task.example]}).decode()
             raise InvalidInput(fault("instances", "must be a list of rows", rows, f"send for example {example}"))
@@ -102,7 +106,9 @@ class HotRoutes:
         engine, answers = await self._inference.predict(model, version, rows, timeout, "http")
         if isinstance(answers[0], BaseException) and all(isinstance(answer, BaseException) for answer in answers):
             raise answers[0]
-        return JSON, orjson.dumps({"predictions": [_prediction(answer, engine.task) for answer in answers]})
+        predictions = {"predictions": [_prediction(answer, engine.task) for answer in answers]}
+        digest = {MODEL_DIGEST: engine.bundle.manifest.digest} if told else {}
+        return JSON, orjson.dumps(predictions | digest)
 
 
 def _encoded(answer: Answer, asked: Headers) -> Answer:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serving.codec import Tensor
 from serving.errors import InvalidInput, shown
+from serving.manifest import MODEL_DIGEST
 
 MICROSECONDS = 1e-6
 RESERVED = "triton_"
@@ -41,7 +42,8 @@ class InferRequest:
     """One inference request; no ``outputs`` means all of them, in binary or not as ``binary`` says.
 
     ``timeout`` is in seconds until the caller leaves, ``wait`` in seconds that a row may be queued; ``priority`` 0 is
-    the model's default. ``raw``, instead of ``inputs``, is the data of the one input that a model asks for.
+    the model's default. ``digest`` asks for that of the version that answers. ``raw``, instead of ``inputs``, is the
+    data of the one input that a model asks for.
     """
 
     model: str
@@ -52,6 +54,7 @@ class InferRequest:
     timeout: float | None = None
     wait: float | None = None
     priority: int = 0
+    digest: bool = False
     binary: bool = False
     raw: bytes | None = None
 
@@ -72,6 +75,7 @@ class InferResponse:
     version: str
     id: str
     outputs: Sequence[Answered] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:
@@ -90,6 +94,11 @@ def priority_of(parameters: Mapping[str, Any]) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise InvalidInput(f"parameter 'priority' must be a non-negative integer, got {shown(value)}")
     return value
+
+
+def digest_of(parameters: Mapping[str, Any]) -> bool:
+    """The ``model_digest`` parameter: whether the answer is to tell which version gave it. Raises InvalidInput."""
+    return flag_of(parameters, MODEL_DIGEST, False)
 
 
 def check_reserved(parameters: Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from serving.manifest import MODEL_DIGEST
+
 _ERRORS = {
     400: "The request is wrong; the text names the field, the value and the remedy",
     404: "No such model, version or region",
@@ -68,24 +70,28 @@ _TENSOR = _object(
     shape={"type": "array", "items": {"type": "integer"}},
     data={"type": "array", "items": {}},
 )
+_TELL = {"type": "boolean", "description": "Have the answer tell the digest of the version that gave it"}
+_TOLD = {"type": "string", "description": "Digest of the version that answered, if the request asks for it"}
 _INFER = _content(
-    _object(id={"type": "string"}, inputs={"type": "array", "items": _TENSOR}, parameters={"type": "object"}),
+    _object(
+        id={"type": "string"}, inputs={"type": "array", "items": _TENSOR}, parameters=_object(**{MODEL_DIGEST: _TELL})
+    ),
     {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["I want my money back"]}]},
 )
 _INFERRED = {
     "description": "One tensor per output",
     "content": _content(
         _object(model_name={"type": "string"}, model_version={"type": "string"},
-                outputs={"type": "array", "items": _TENSOR})
+                parameters=_object(**{MODEL_DIGEST: _TOLD}), outputs={"type": "array", "items": _TENSOR})
     ),
 }  # fmt: skip
 _PREDICT = _content(
-    _object(instances={"type": "array", "items": {"type": "object"}, "minItems": 1}),
+    _object(instances={"type": "array", "items": {"type": "object"}, "minItems": 1}, **{MODEL_DIGEST: _TELL}),
     {"instances": [{"text": "I want my money back"}, {"text": "The app crashes on start"}]},
 )
 _PREDICTED = {
     "description": "One prediction per row, in order; a row that failed has `error` instead",
-    "content": _content(_object(predictions={"type": "array", "items": {"type": "object"}})),
+    "content": _content(_object(predictions={"type": "array", "items": {"type": "object"}}, **{MODEL_DIGEST: _TOLD})),
 }
 
 _GENERATE = _content({"type": "object"}, {"text": "I want my money back"})

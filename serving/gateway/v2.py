@@ -17,6 +17,7 @@ from serving.gateway.log_settings import LogSettings
 from serving.gateway.messages import Answered, InferRequest, InferResponse, Output
 from serving.gateway.shared_memory import Regions
 from serving.gateway.tracing import Tracing
+from serving.manifest import MODEL_DIGEST
 from serving.metrics import Metrics
 from serving.repository import Repository
 from serving.settings import Settings
@@ -92,7 +93,9 @@ class Inference:
             if output.classes:
                 tensor = classification.classified(tensor, field, schema, output.classes)
             outputs.append(Answered(tensor, output))
-        return InferResponse(request.model, str(engine.bundle.manifest.version), request.id, outputs)
+        manifest = engine.bundle.manifest
+        parameters = {MODEL_DIGEST: manifest.digest} if request.digest else {}
+        return InferResponse(request.model, str(manifest.version), request.id, outputs, parameters)
 
     def _wanted(self, request: InferRequest, schema: Schema) -> list[tuple[Field, Output]]:
         """The outputs to give, each once. Raises InvalidInput for a wrong one, before anything is run."""

@@ -13,7 +13,7 @@ from serving.codec import Tensor
 from serving.columns import Schema
 from serving.model_config import FILE
 from serving.tensors import Row
-from tests.serving.bundles import GRAPH_FILES, answered, write_bundle
+from tests.serving.bundles import GRAPH_FILES, answered, reseal, write_bundle
 
 BACKEND = "onnxruntime"
 TOPICS = ("arts", "money", "sports", "travel")
@@ -36,6 +36,7 @@ def write_model(folder: Path, name: str, version: int = 1, *, all_versions: bool
     bundle = open_bundle(path)
     task, batch = bundle.open_task(), bundle.manifest.max_batch_size
     triton_config.write_names(path, task)
+    reseal(path)
     config = text_format.Parse(triton_config.text(name, task, batch, version), ModelConfig())
     if not batch:
         config.ClearField("dynamic_batching")

@@ -11,8 +11,9 @@ import pytest
 
 from export import bundle_writer
 from export.bundle_writer import check_name, next_version
-from serving.bundle import GoldenRow, Manifest, digest_folder, open_bundle, plain
+from serving.bundle import GoldenRow, digest_folder, open_bundle, plain
 from serving.errors import BundleError, InvalidInput
+from serving.manifest import Manifest
 from serving.tasks.text_classification import TextClassification
 from tests.serving.bundles import GOLDEN_ROWS, answered, write_assets, write_graph
 
@@ -78,7 +79,7 @@ def test_an_export_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, mon
     def interrupted(*args: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundle_writer, "write_json", interrupted)
+    monkeypatch.setattr(bundle_writer, "write_manifest", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path)
     assert list((tmp_path / "repository").iterdir()) == []
@@ -103,7 +104,7 @@ def test_versions_count_up_and_other_things_do_not_count(tmp_path: Path) -> None
 
 def test_the_manifest_is_plain_json_with_its_format(tmp_path: Path) -> None:
     manifest = json.loads((write(tmp_path) / "manifest.json").read_text("utf-8"))
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["graphs"] == {"model": "model.json"}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export.quantize import dynamic_int8, integer_products, saturates
+from export.quantize import dynamic_int8, integer_products
 from serving.backends import open_backend
 from tests.export.test_onnx_graph import written
 
@@ -62,17 +62,3 @@ def test_logging_is_as_before_even_when_it_fails(tmp_path: Path) -> None:
 def test_a_graph_without_weights_has_no_integer_product(tmp_path: Path) -> None:
     path = written(tmp_path / "g.onnx", ["b", "s"], ["b", "s"], ["b", 2])
     assert integer_products(path) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("machine", "flags", "expected"),
-    [
-        ("x86_64", "flags : fma avx2", True),
-        ("x86_64", "flags : avx2 avx512_vnni", False),
-        ("AMD64", "flags : avx2 avx_vnni", False),
-        ("x86_64", "", True),
-        ("aarch64", "", False),
-    ],
-)
-def test_cpu_without_vnni_saturates(machine: str, flags: str, expected: bool) -> None:
-    assert saturates(machine, flags) == expected

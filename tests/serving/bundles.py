@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from serving import model_config
 from serving.backends import open_backend
-from serving.bundle import ASSETS, GOLDEN, MANIFEST, GoldenRow, Manifest, digest_folder, plain, write_golden, write_json
+from serving.bundle import ASSETS, GOLDEN, GoldenRow, digest_folder, plain, write_golden, write_json, write_manifest
+from serving.manifest import MANIFEST, SIGNATURE, Manifest, digest_of
 from serving.modality.text import SETTINGS, TOKENIZER, TextSettings
 from serving.tasks import Task
 from serving.tasks.text_classification import LABELS as LABELS_FILE
@@ -99,11 +101,13 @@ def write_bundle(
     wrong_golden: bool = False,
     damaged: str | None = None,
     config: str = "",
+    stated: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``repository/NAME/VERSION`` and ``config.pbtxt``; the version directory.
 
     ``wrong_golden`` shifts the golden logits; ``damaged`` is a file that changes after its digest was taken;
-    ``config`` is appended to ``config.pbtxt``. ``delay`` is in seconds per run of the stub.
+    ``config`` is appended to ``config.pbtxt``; ``stated`` is what the manifest says beside what it must. ``delay`` is
+    in seconds per run of the stub.
     """
     folder = repository / name / str(version)
     assets = write_assets(folder / ASSETS, labels)
@@ -122,9 +126,9 @@ def write_bundle(
         graphs={"model": graph.name},
         tolerance={"logits": 1e-4},
         max_batch_size=max_batch_size,
-        files=digest_folder(folder),
+        **(stated or {}),
     )
-    write_json(folder / MANIFEST, manifest.to_json())
+    write_manifest(folder, manifest)
     if damaged:
         with (folder / damaged).open("ab") as file:
             file.write(b" ")
@@ -148,6 +152,16 @@ def manifest_of(folder: Path) -> dict[str, object]:
     """``manifest.json`` of a version directory, as it lies on disk."""
     value: dict[str, object] = json.loads((folder / MANIFEST).read_text("utf-8"))
     return value
+
+
+def reseal(folder: Path, **changes: Any) -> None:
+    """Make every digest right again after files were changed; what else the manifest says may be changed too.
+
+    So may an attacker do it, or a fault in an exporter: then only what the files hold can give them away.
+    """
+    files = {name: digest for name, digest in digest_folder(folder).items() if name not in (MANIFEST, SIGNATURE)}
+    said = {**manifest_of(folder), "files": files, **changes}
+    write_json(folder / MANIFEST, {**said, "digest": digest_of(said)})
 
 
 def config_of(text: str) -> ModelConfig:

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from serving.bundle import (
     GOLDEN,
-    MANIFEST,
     Bundle,
     GoldenRow,
-    Manifest,
     differences,
     open_bundle,
     plain,
+    read_bundle,
     write_golden,
     write_json,
 )
 from serving.errors import BundleError, NotFound
-from tests.serving.bundles import GOLDEN_ROWS, LABELS, manifest_of, write_bundle
+from serving.manifest import MANIFEST, Manifest
+from tests.serving.bundles import GOLDEN_ROWS, LABELS, manifest_of, reseal, write_bundle
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -61,8 +61,11 @@ def test_missing_files_are_all_named(tmp_path: Path) -> None:
     [
         (None, "incomplete"),
         ("{", "incomplete"),
-        ('{"format": 2}', "format 2"),
-        ('{"format": 1, "name": "m"}', "missing"),
+        ("[]", "holds no object"),
+        ("{}", "format None"),
+        ('{"format": 1, "name": "m"}', "format 1 is older than 2; export the model again"),
+        ('{"format": 3}', r"format 3 is newer than .* \(2\): upgrade the server"),
+        ('{"format": 2, "name": "m"}', "has no digest of itself"),
     ],
 )
 def test_manifest_that_is_absent_broken_or_of_another_format_is_refused(
@@ -78,13 +81,16 @@ def test_manifest_that_is_absent_broken_or_of_another_format_is_refused(
 
 def test_manifest_with_a_key_of_a_later_time_is_refused_by_that_key(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path)
-    write_json(folder / MANIFEST, {**manifest_of(folder), "colour": "red"})
+    reseal(folder, colour="red")
     with pytest.raises(BundleError, match="colour"):
         open_bundle(folder)
 
 
 def test_manifest_survives_json() -> None:
-    before = manifest(graphs={"model": "m.onnx"}, tolerance={"logits": 0.5}, quality={"accuracy": 0.9})
+    before = manifest(
+        graphs={"model": "m.onnx"}, tolerance={"logits": 0.5}, quality={"ü": 0.9}, needs=("vnni",), licence="MIT",
+        gates=({"gate": "speed", "passed": False, "message": "slow", "figures": {"x": 1e-9}, "accepted": "for now"},),
+    ).sealed()  # fmt: skip
     assert Manifest.from_json(json.loads(json.dumps(before.to_json()))) == before
 
 
@@ -155,24 +161,77 @@ def test_difference_beyond_the_tolerance_is_told(answer: object, said: str | Non
 @pytest.mark.parametrize("emptied", ["files", "tolerance"])
 def test_bundle_that_nothing_proves_is_refused(emptied: str, tmp_path: Path) -> None:
     folder = write_bundle(tmp_path)
-    written = json.loads((folder / MANIFEST).read_text("utf-8"))
-    write_json(folder / MANIFEST, {**written, emptied: {}})
+    reseal(folder, **{emptied: {}})
     with pytest.raises(BundleError, match="nothing proves the version"):
         open_bundle(folder)
 
 
-def test_file_slipped_into_the_assets_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["assets/extra.json", "model.onnx.data", ".hidden/deep/file"])
+def test_file_slipped_into_the_version_is_named(name: str, tmp_path: Path) -> None:
     folder = write_bundle(tmp_path)
-    (folder / "assets" / "extra.json").write_text("{}", "utf-8")
-    with pytest.raises(BundleError, match=r"no digest of assets/extra\.json"):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("{}", "utf-8")
+    with pytest.raises(BundleError, match=f"no digest of {re.escape(name)}"):
         open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tolerance": {"logits": 100.0}},
+        {"files": {}},
+        {"needs": []},
+        {"gates": []},
+        {"quality": {"accuracy": 1.0}},
+        {"colour": "red"},
+        {"digest": "sha256:0"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_manifest_that_was_changed_says_so(changed: dict[str, Any], tmp_path: Path) -> None:
+    gates = [{"gate": "speed", "passed": False, "message": "slow", "figures": {}, "accepted": "for now"}]
+    folder = write_bundle(tmp_path, stated={"needs": ("vnni",), "gates": gates})
+    open_bundle(folder)
+    write_json(folder / MANIFEST, {**manifest_of(folder), **changed})
+    with pytest.raises(BundleError, match=r"manifest\.json was changed after it was written"):
+        open_bundle(folder)
+
+
+def test_digest_is_of_what_the_manifest_says_and_not_of_how_it_is_written(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    digest = open_bundle(folder).manifest.digest
+    assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
+    path = folder / MANIFEST
+    path.write_text(json.dumps(dict(reversed(manifest_of(folder).items()))), "utf-8")
+    assert open_bundle(folder).manifest.digest == digest
+    (folder / "assets" / "labels.json").write_text('["a","b","c"]')
+    reseal(folder)
+    assert open_bundle(folder).manifest.digest != digest
+
+
+def test_digest_of_a_table_that_has_numbers_for_keys_is_that_of_its_file() -> None:
+    before = manifest(quality={"seconds": {9: 1.0, 10: 2.0}}).sealed()
+    assert Manifest.from_json(json.loads(json.dumps(before.to_json()))).digest == before.digest
+
+
+@pytest.mark.parametrize("accepted", ["", "the support team can live with it"])
+def test_version_that_a_gate_refused_serves_only_where_somebody_accepted_it(accepted: str, tmp_path: Path) -> None:
+    gates = [
+        {"gate": "parity", "passed": True, "message": "fine", "figures": {}, "accepted": ""},
+        {"gate": "accuracy", "passed": False, "message": "lost 3 points", "figures": {}, "accepted": accepted},
+    ]
+    folder = write_bundle(tmp_path, stated={"gates": gates})
+    assert read_bundle(folder).manifest.gates == tuple(gates), "tools may look at it"
+    if accepted:
+        assert open_bundle(folder).manifest.gates[1]["accepted"] == accepted
+    else:
+        with pytest.raises(BundleError, match="in quarantine: gate accuracy did not pass: lost 3 points; .*--accept"):
+            open_bundle(folder)
 
 
 @pytest.mark.parametrize("name", ["../../outside/model.json", "/etc/passwd"])
 def test_name_that_leaves_the_version_directory_is_refused(name: str, tmp_path: Path) -> None:
     folder = write_bundle(tmp_path)
-    written = json.loads((folder / MANIFEST).read_text("utf-8"))
-    files = {**written["files"], name: "sha256:0"}
-    write_json(folder / MANIFEST, {**written, "graphs": {"model": name}, "files": files})
+    reseal(folder, graphs={"model": name}, files={name: "sha256:0"})
     with pytest.raises(BundleError, match="outside the version directory"):
         open_bundle(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.cost import CostModel
-from serving.cost_file import AUTO, folder, path, processor, read, write
+from serving.cost_file import AUTO, folder, path, read, write
 
 MODEL = CostModel(5e-4, 1.25e-4, 5e-8)
 
@@ -70,9 +70,3 @@ def test_folder_is_as_given_or_that_of_the_users_caches_or_none(monkeypatch: pyt
     assert folder(AUTO, {"XDG_CACHE_HOME": "relative"}) == Path("/home/me/.cache/downstream")
     assert folder(AUTO, {}) == Path("/home/me/.cache/downstream")
     assert folder("", {"XDG_CACHE_HOME": "/caches"}) is None
-
-
-def test_processor_is_named_as_the_system_names_it(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast One @ 3 GHz\n")
-    assert processor(tmp_path / "cpuinfo") == "Fast One @ 3 GHz"
-    assert processor(tmp_path / "absent")

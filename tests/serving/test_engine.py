@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -13,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundle import MANIFEST, digest_folder, open_bundle, write_json
+from serving.bundle import open_bundle, write_json
 from serving.call import Call
 from serving.engine import LONG_TEXT, Engine
 from serving.errors import BundleError, DeadlineExceeded, InvalidInput, NotReady, Overloaded
 from serving.scheduler.runners import Batch
 from serving.settings import Settings
 from serving.tensors import Row
-from tests.serving.bundles import GOLDEN_ROWS, GRAPH_FILES, LABELS, answered, write_bundle
+from tests.serving.bundles import GOLDEN_ROWS, GRAPH_FILES, LABELS, answered, reseal, write_bundle
 from tests.serving.clock import Clock
 from tests.serving.held_backend import PATIENCE, HeldBackend
 from tests.serving.turns import until
@@ -210,9 +209,7 @@ def test_bundle_without_batching_runs_rows_one_by_one(tmp_path: Path) -> None:
 def test_labels_that_moved_are_seen_although_the_graph_is_the_same(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path)
     write_json(folder / "assets" / "labels.json", list(reversed(LABELS)))
-    manifest = open_manifest(folder)
-    digests = {name: value for name, value in digest_folder(folder).items() if name != MANIFEST}
-    write_json(folder / MANIFEST, {**manifest, "files": digests})
+    reseal(folder)
     with pytest.raises(BundleError, match="label is '.*' instead of '"):
         Engine.load(open_bundle(folder), Settings())
 
@@ -230,8 +227,3 @@ def test_rows_run_alone_where_batch_mates_would_change_their_answers(tmp_path: P
         future.result(PATIENCE)
     engine.close()
     assert [len(batch.lengths) for batch in batches] == [1] * 8
-
-
-def open_manifest(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((folder / MANIFEST).read_text("utf-8"))
-    return found

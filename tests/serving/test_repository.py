@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from serving import model_config
-from serving.bundle import MANIFEST, write_json
 from serving.errors import BundleError, NotFound, NotReady
 from serving.metrics import Metrics
 from serving.repository import Repository
 from serving.settings import Settings
-from tests.serving.bundles import LABELS, manifest_of, write_bundle
+from tests.serving.bundles import LABELS, reseal, write_bundle
 from tests.serving.held_backend import PATIENCE, HeldBackend
 
 Sample = Callable[..., float | None]
@@ -125,7 +124,7 @@ def test_mended_configuration_loads_and_its_fault_is_forgotten(repository: Repos
 
 def test_manifest_of_an_unknown_task_is_told_as_the_reason(repository: Repository) -> None:
     folder = write_bundle(repository.folder)
-    write_json(folder / MANIFEST, {**manifest_of(folder), "task": "poetry"})
+    reseal(folder, task="poetry")
     repository.load_all()
     assert "poetry" in reason(repository, "intent", 1)
 

@@ -12,7 +12,7 @@ import numpy as np
 from serving.model import Model
 from serving.tensors import Row, Tensors
 
-ROWS, BATCH, ARRANGEMENTS = 64, 8, 20
+ROWS, BATCH, ARRANGEMENTS = 32, 8, 20
 # Float kernels may round otherwise in other shapes, by far less than this; dynamic INT8 moved an SST-2 row by 37 %.
 BOUND = 0.01
 
@@ -55,7 +55,7 @@ class Invariance:
 def measure_invariance(
     model: Model, encoded: Sequence[Tensors], alone: Sequence[Row], outputs: Sequence[str]
 ) -> Invariance:
-    """Run up to 64 of the rows in 20 arrangements of random batches; ``alone`` are their answers without batch mates.
+    """Run up to 32 of the rows in 20 arrangements of random batches; ``alone`` are their answers without batch mates.
 
     ``outputs`` are the fields of an answer that are compared as numbers.
     """

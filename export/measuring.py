@@ -9,7 +9,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict
@@ -84,7 +84,7 @@ def _engine(
     return Engine.load(bundle, Settings(coalesce=False, cache_dir="", capacity=2 * SATURATING), admitted=costs)
 
 
-def _alone(model: Model, encoded: Iterator[Tensors] | Sequence[Tensors]) -> tuple[list[Row], list[float]]:
+def _alone(model: Model, encoded: Iterable[Tensors]) -> tuple[list[Row], list[float]]:
     answers, milliseconds = [], []
     for row in encoded:
         (answer,), stages = model.run([row])

@@ -63,5 +63,3 @@ def _fields(verb: str, fields: Sequence[Any]) -> list[str]:
 def _gate(verdict: Verdict) -> str:
     mark = "passed" if verdict.passed else f"FAILED, accepted because: {verdict.accepted}"
     return f"- {verdict.gate}: {mark}. {verdict.message}"
-
-

@@ -27,6 +27,8 @@ def line(candidate: Candidate, reference: Answered) -> str:
 def as_json(evidence: Evidence) -> dict[str, Any]:
     """Everything of the report as plain data."""
     return {}
+
+
 def page(name: str, evidence: Evidence) -> str:
     """HTML"""
     return "<html></html>"

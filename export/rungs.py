@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.int8 import drift, dynamic, smooth, static
+from export.int8.calibration import Method
 from serving.errors import InvalidInput, fault
 from serving.tensors import Graph, Tensors
 
@@ -54,7 +54,7 @@ def _dynamic(*, per_channel: bool) -> Callable[[Source, str], None]:
     return make
 
 
-def _static(method: str) -> Callable[[Source, str], None]:
+def _static(method: Method) -> Callable[[Source, str], None]:
     def make(source: Source, name: str) -> None:
         static.static_int8(
             source.floats, source.path(name), source.graph, source.calibration, method=method,
@@ -67,9 +67,7 @@ def _static(method: str) -> Callable[[Source, str], None]:
 def _smooth(source: Source, name: str) -> None:
     smoothed = source.folder / "smoothed.onnx"
     smooth.smooth(source.floats, smoothed, source.graph, source.calibration)
-    static.static_int8(
-        smoothed, source.path(name), source.graph, source.calibration, seven_bits=source.seven_bits
-    )
+    static.static_int8(smoothed, source.path(name), source.graph, source.calibration, seven_bits=source.seven_bits)
 
 
 def _mixed(share: float) -> Callable[[Source, str], None]:

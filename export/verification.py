@@ -47,9 +47,7 @@ class Answered:
         }
 
 
-def verify(
-    name: str, task: Task, rows: Sequence[Row], answers: Sequence[Row], reference: Sequence[Row]
-) -> Answered:
+def verify(name: str, task: Task, rows: Sequence[Row], answers: Sequence[Row], reference: Sequence[Row]) -> Answered:
     """What these answers are worth; ``rows`` hold the targets, ``reference`` are PyTorch's answers."""
     scores = task.score(answers, rows)
     metric = next(iter(scores))

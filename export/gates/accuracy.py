@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import binomtest
@@ -97,7 +98,7 @@ def _slices(case: Case) -> Iterator[tuple[str, Array]]:
             yield f"{field.name} {value!r}", np.asarray(values == value)
     lengths = np.array(case.lengths)
     borders = np.unique(np.quantile(lengths, np.linspace(0, 1, BUCKETS + 1)).round())
-    for low, high in zip(borders[:-1], borders[1:], strict=True):
+    for low, high in pairwise(borders):
         last = high == borders[-1]
         inside = (lengths >= low) & ((lengths <= high) if last else (lengths < high))
         yield f"length {low:.0f} to {high if last else high - 1:.0f}", inside

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export import bundle_writer
-from export.bundle_writer import check_name, next_version
+from export.bundle_writer import Contents, check_name, next_version
 from serving.bundle import GoldenRow, digest_folder, open_bundle, plain
 from serving.errors import BundleError, InvalidInput
 from serving.manifest import Manifest
@@ -38,7 +38,7 @@ def write(folder: Path, version: int = 1, *, shift: float = 0.0, name: str = "to
         tolerance={"logits": 1e-4},
         max_batch_size=4,
     )
-    return bundle_writer.write(folder / "repository", manifest, {"model": graph}, assets, rows, task)
+    return bundle_writer.write(folder / "repository", manifest, Contents(task, {"model": graph}, assets, rows))
 
 
 def test_what_is_written_opens_and_proves_itself(tmp_path: Path) -> None:

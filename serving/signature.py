@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,4 +53,9 @@ def verify(folder: Path, key: Path) -> None:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What the library says, for people; of files that differ it lists the digests too, as raw bytes."""
+    text = " ".join(str(error).split())
+    with suppress(ValueError, SyntaxError):
+        differences = ast.literal_eval(text.removeprefix("Signature mismatch: "))
+        return "; ".join(line.partition(": Expected ")[0] for line in differences)
+    return text or type(error).__name__

@@ -11,11 +11,17 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import CollectorRegistry
 
 from export.signing import sign
+from serving.__main__ import main
 from serving.bundle import open_bundle
 from serving.errors import BundleError, InvalidInput
 from serving.manifest import MANIFEST, SIGNATURE
+from serving.metrics import Metrics
+from serving.overrides import Override
+from serving.repository import Repository
+from serving.settings import Settings
 from serving.signature import library, verify
 from tests.serving.bundles import reseal, write_bundle
 from tests.serving.keys import Pair, pair
@@ -141,3 +147,80 @@ def test_package_is_imported_only_when_a_signature_is_asked_for() -> None:
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
     assert library().__name__ == "model_signing"
+
+
+def signing_repository(folder: Path, key: Path) -> Repository:
+    return Repository(folder, Settings(runners=1, require_signature=str(key)), Metrics(CollectorRegistry()))
+
+
+def test_server_that_asks_for_signatures_serves_nothing_else_and_the_old_version_goes_on(
+    tmp_path: Path, folder: Path, key: Pair
+) -> None:
+    models = folder.parent.parent
+    write_bundle(models, "unsigned")
+    repository = signing_repository(models, key.public)
+    repository.load_all()
+    assert list(repository.engines()) == ["intent"]
+    assert "is not signed" in {entry.name: entry.reason for entry in repository.index()}["unsigned"]
+    second = write_bundle(models, version=2)
+    for private, said in ((None, "version 2: .*is not signed"), (pair(tmp_path, "theirs").private, "Key mismatch")):
+        if private:
+            sign(second, private)
+        with pytest.raises(BundleError, match=said):
+            repository.load("intent")
+        assert repository.versions("intent") == [1]
+    sign(second, key.private)
+    repository.load("intent")
+    assert repository.versions("intent") == [2]
+    repository.close()
+
+
+def test_process_that_follows_asks_for_the_signature_too(folder: Path, key: Pair) -> None:
+    models = folder.parent.parent
+    leader, follower = (
+        Repository(
+            models, Settings(runners=1, workers=2, require_signature=str(key.public)), Metrics(CollectorRegistry())
+        )
+        for _ in range(2)
+    )
+    leader.load_all()
+    (admission,) = leader.admitted.values()
+    follower.open_admitted(admission).close()
+    (folder / SIGNATURE).unlink()
+    with pytest.raises(BundleError, match="is not signed"):
+        follower.open_admitted(admission)
+    leader.close()
+
+
+def test_files_of_a_load_request_must_be_signed_too(tmp_path: Path, folder: Path, key: Pair) -> None:
+    def uploaded() -> Override:
+        files = {
+            f"1/{path.relative_to(folder).as_posix()}": path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        return Override('{"backend": "downstream", "max_batch_size": 4}', files)
+
+    (tmp_path / "none").mkdir()
+    repository = signing_repository(tmp_path / "none", key.public)
+    repository.load("guest", uploaded())
+    (folder / SIGNATURE).unlink()
+    with pytest.raises(BundleError, match="is not signed"):
+        repository.load("guest", uploaded())
+    assert repository.versions("guest") == [1]
+    repository.close()
+
+
+def test_server_does_not_start_without_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--require-signature", str(tmp_path / "absent.pem")]) == 2
+    said = capsys.readouterr().err
+    assert "--require-signature: no public key" in said
+    assert "absent.pem" in said
+
+
+def test_explanation_of_a_server_says_what_is_not_signed(
+    folder: Path, key: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / SIGNATURE).unlink()
+    assert main([str(folder.parent.parent), "--explain", "--require-signature", str(key.public)]) == 1
+    assert "model intent does not load: version 1: " in capsys.readouterr().out

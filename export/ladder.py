@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from export import quantize, report, static_int8
+from export import report
 from export.invariance import measure_invariance
 from export.sweep import Swept
 from export.verification import Candidate, compared_outputs, measure, run_singly

@@ -17,8 +17,8 @@ from serving.tensors import Array, Graph, Tensors
 CPU_FLAGS = Path("/proc/cpuinfo")
 LIMIT = 2**15 - 1
 # Enough tokens to meet the channels that are large in every text; so many, too, that a rare one may be missed.
-ROWS, TOKENS = 64, 1024
-CHUNK = 4096
+ROWS, TOKENS = 32, 1024
+CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def saturates(machine: str | None = None, flags: str | None = None) -> bool:
 
 
 def predict(fp32: Path, int8: Path, graph: Graph, rows: Sequence[Tensors]) -> Saturation:
-    """The pair sums of ``int8``, static or dynamic, on up to 1,024 tokens of up to 64 of the rows.
+    """The pair sums of ``int8``, static or dynamic, on up to 1,024 tokens of up to 32 of the rows.
 
     ``fp32`` is the graph it was made of, and gives the activations; this CPU need not saturate itself.
     """

@@ -78,7 +78,7 @@ def _mixed(share: float) -> Callable[[Source, str], None]:
         found = drift.measure_drift(source.floats, whole, source.graph, source.calibration)
         static.static_int8(
             source.floats, source.path(name), source.graph, source.calibration, seven_bits=source.seven_bits,
-            floats=drift.sensitive(found, share),
+            floats=drift.sensitive(found, round(share * len(found))),
         )  # fmt: skip
 
     return make

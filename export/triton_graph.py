@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import graph_version, triton_accelerator, triton_config, triton_releases, triton_validation, triton_warmup
 from export.golden import Proof
 from export.onnx_graph import ExportError
-from export.staging import backend_in, publish, staged
+from serving.staging import backend_in, publish, staged
 from export.triton_accelerator import Accelerator
 from export.triton_releases import Release
 from export.triton_validation import BACKEND, GRAPH_FILE

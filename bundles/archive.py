@@ -54,9 +54,13 @@ def pack(folder: Path, target: Path) -> str:
     bundle = open_bundle(folder)
     sibling = target.with_name(f".{target.name}.writing")
     try:
-        with sibling.open("wb") as file, _compressed(file, target) as stream:
-            with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                _add(tar, folder, [MANIFEST, *bundle.manifest.files, *(p.name for p in folder.glob(SIGNATURES))])
+        names = [MANIFEST, *bundle.manifest.files, *(path.name for path in folder.glob(SIGNATURES))]
+        with (
+            sibling.open("wb") as file,
+            _compressed(file, target) as stream,
+            tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            _add(tar, folder, names)
         sibling.replace(target)
     finally:
         sibling.unlink(missing_ok=True)
@@ -81,17 +85,23 @@ def unpack(archive: Path, folder: Path) -> Path:
             with target, _content(tar, member) as source:
                 shutil.copyfileobj(source, target, COPIED_AT_ONCE)
             written.add(name)
-    model, version = _only_version(archive, written)
-    if f"{model}/{model_config.FILE}" not in written:
-        raise BundleError(f"{archive}: has no {model_config.FILE}, so it is incomplete; pack the bundle again")
-    return folder / model / version
+    places = {"/".join(name.split("/")[:2]) for name in written}
+    numbered = [place for place in places if not place.endswith(model_config.FILE)]
+    if len(places) != 2 or len(numbered) != 1:
+        raise BundleError(
+            f"{archive}: is incomplete: holds {', '.join(sorted(places)) or 'nothing'} only; pack the bundle again"
+        )
+    return folder / numbered[0]
 
 
 def version_in(archive: Path) -> tuple[str, int]:
-    """Name and version of the bundle in an archive, by its first member. Raises BundleError as unpack does."""
+    """Name and version of the bundle in an archive, as its first files say. Raises BundleError as unpack does."""
     with _opened(archive) as (_, members):
-        model, version = _only_version(archive, {name for name, _ in [next(members, ("", None))] if name})
-    return model, int(version)
+        for name, _ in members:
+            model, version = LAYOUT.fullmatch(name).groups()  # type: ignore[union-attr]
+            if version:
+                return model, int(version)
+    raise BundleError(f"{archive}: holds no version of a model; pack the bundle again")
 
 
 def digest(path: Path) -> str:
@@ -147,17 +157,22 @@ def _opened(archive: Path) -> Iterator[tuple[tarfile.TarFile, Iterator[tuple[str
             file.seek(0)
             stream: Any = gzip.GzipFile(fileobj=file) if packed else file
             with closing(stream), tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:  # type: ignore[call-overload]
-                yield tar, _checked(archive, tar)
+                yield tar, _checked(archive, tar, stream)
     except DAMAGES as error:
         raise BundleError(f"{archive}: is damaged, or no archive of a bundle ({error}); fetch it again") from error
 
 
-def _checked(archive: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def _checked(archive: Path, tar: tarfile.TarFile, stream: IO[bytes]) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Name and header of every file. Raises BundleError for what no bundle holds, before anything of it is read."""
-    total = 0
+    total, model, version = 0, "", ""
     for number, member in enumerate(tar):
         total += member.size
         problem = _problem(member)
+        if not problem and not member.isdir():
+            found = LAYOUT.fullmatch(member.name).groups()  # type: ignore[union-attr]
+            model, version = model or found[0], version or found[1] or ""
+            if found not in ((model, version), (model, None)):
+                problem = f"is of another version than the files before it ({model}/{version})"
         if member.size < 0 or total > LARGEST or number >= MOST:
             problem = f"makes it more than {MOST} files or {LARGEST / 2**30:.0f} GiB"
         if problem:
@@ -166,6 +181,9 @@ def _checked(archive: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile
             )
         if not member.isdir():
             yield member.name, member
+    # What is behind the last member is zeros, and the check sum of gzip, which is compared only at its end.
+    if stream.read(LARGEST_READ).strip(b"\0"):
+        raise tarfile.ReadError("it goes on after its end")
 
 
 def _problem(member: tarfile.TarInfo) -> str:
@@ -198,14 +216,3 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[IO[bytes
     assert source is not None, "a regular file has content"
     with source:
         yield source
-
-
-def _only_version(archive: Path, names: set[str]) -> tuple[str, str]:
-    """The one model and version that the names of an archive belong to. Raises BundleError for none or several."""
-    places = [match.groups() for match in map(LAYOUT.fullmatch, names) if match]
-    models = sorted({model for model, _ in places})
-    numbers = sorted({version for _, version in places if version})
-    if len(models) != 1 or len(numbers) != 1:
-        held = ", ".join([*models, *(f"version {number}" for number in numbers)]) or "nothing"
-        raise BundleError(f"{archive}: holds {held} instead of one version of one model; pack the bundle again")
-    return models[0], numbers[0]

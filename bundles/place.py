@@ -63,5 +63,10 @@ def _of_model(model: Path) -> list[Path]:
         return []
     if staging.backend_in(model) not in (None, "", model_config.BACKEND):
         return []
-    folders = [child for child in model.iterdir() if VERSION.fullmatch(child.name) and child.is_dir()]
+    configured = (model / model_config.FILE).exists()
+    folders = [
+        child
+        for child in model.iterdir()
+        if VERSION.fullmatch(child.name) and child.is_dir() and (configured or (child / MANIFEST).exists())
+    ]
     return sorted(folders, key=lambda folder: int(folder.name))

@@ -71,7 +71,7 @@ def _made(folder: Path, name: str, check: Callable[[], str]) -> Check:
 
 def _relative(folder: Path, error: Exception) -> str:
     """A message about files of a version directory, without the way to it."""
-    return str(error).replace(f"{folder}: ", "").replace(f"{folder.parent}/", "").replace(f"{folder.name}/", "", 1)
+    return str(error).replace(f"{folder}: ", "").replace(f"{folder}/", "").replace(f"{folder.parent}/", "")
 
 
 def _place(bundle: Bundle) -> str:

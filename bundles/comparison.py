@@ -117,7 +117,8 @@ def _facts(bundle: Bundle) -> dict[str, dict[str, Any]]:
     for gate in kept.gates:
         facts["gates"][str(gate.get("gate"))] = gate.get("accepted") or ("passed" if gate.get("passed") else "failed")
     facts["tolerance"] = dict(manifest.tolerance)
-    facts["size"] = dict(sizes(manifest, bundle.folder))
+    # Without the rest: the manifest says what is compared here already.
+    facts["size"] = {part: count for part, count in sizes(manifest, bundle.folder).items() if part != "rest"}
     return facts
 
 

@@ -121,7 +121,7 @@ def _install(packed: Path, repository: Path, key: Path | None) -> Transferred:
     with staged(model, version) as staging:
         folder = archive.unpack(packed, staging)
         if existed:
-            _check_same(folder, final, key)
+            _check_same(folder, final)
         else:
             verification.require(folder, key)
             publish(folder, final)
@@ -129,6 +129,8 @@ def _install(packed: Path, repository: Path, key: Path | None) -> Transferred:
         config = model / model_config.FILE
         if not config.exists() or (not existed and version == _latest(model)):
             publish(folder.parent / model_config.FILE, config)
+    if existed:
+        _check_intact(final, key)
     return Transferred(str(final), new=not existed)
 
 
@@ -138,8 +140,8 @@ def _check_place(model: Path) -> None:
         raise AlreadyExists(f"{model}: is a model of another Triton backend, {found!r}; pull into another repository")
 
 
-def _check_same(folder: Path, final: Path, key: Path | None) -> None:
-    """Raise AlreadyExists where the version that is there is another one, BundleError where it does not verify."""
+def _check_same(folder: Path, final: Path) -> None:
+    """Raise AlreadyExists where the version that is there is another one than that in a folder."""
     try:
         same = (final / MANIFEST).read_bytes() == (folder / MANIFEST).read_bytes()
     except OSError:
@@ -148,6 +150,9 @@ def _check_same(folder: Path, final: Path, key: Path | None) -> None:
         raise AlreadyExists(
             f"{final}: is there and is another bundle; pull into another repository, or move it away first"
         )
+
+
+def _check_intact(final: Path, key: Path | None) -> None:
     try:
         verification.require(final, key)
     except BundleError as error:

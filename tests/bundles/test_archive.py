@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from bundles import archive
 from bundles.archive import digest, pack, unpack, version_in
-from serving.bundle import digest_folder, open_bundle
+from serving.bundle import MANIFEST, digest_folder, open_bundle
 from serving.errors import BundleError, InvalidInput
 from tests.serving.bundles import write_bundle
 
@@ -221,10 +222,8 @@ def test_no_member_writes_anything_but_files_of_one_version(name: str, kind: byt
             packed = tar_of(folder / "b.tar", ("m/1/first", b"x"), special(name, kind, "/etc/passwd"), CONFIG)
         except (ValueError, UnicodeError):
             return
-        try:
+        with suppress(BundleError):
             unpack(packed, folder / "out")
-        except BundleError:
-            pass
         assert sorted(path.name for path in folder.iterdir()) == ["b.tar", "out"]
         for path in folder.rglob("*"):
             assert not path.is_symlink()
@@ -234,7 +233,7 @@ def test_no_member_writes_anything_but_files_of_one_version(name: str, kind: byt
 
 
 def survives(packed: Path, change: Callable[[bytes], bytes]) -> bool:
-    """Whether a changed archive is still taken, digests verified; then it must hold what it held."""
+    """Whether a changed archive is still taken, digests verified; then its files must be what they were."""
     with tempfile.TemporaryDirectory() as temporary:
         changed = Path(temporary) / "b"
         changed.write_bytes(change(packed.read_bytes()))
@@ -244,7 +243,9 @@ def survives(packed: Path, change: Callable[[bytes], bytes]) -> bool:
             open_bundle(folder)
         except BundleError:
             return False
-        assert digest_folder(folder) == digest_folder(original)
+        different = digest_folder(folder).items() ^ digest_folder(original).items()
+        # Nothing in a plain tar file proves the manifest itself; gzip's check sum and the digest beside it do.
+        assert {name for name, _ in different} <= ({MANIFEST} if packed.suffix == ".tar" else set())
         return True
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export import triton_config
-from serving.staging import backend_in, publish, staged
 from serving.bundle import (
     ASSETS,
     GOLDEN,
@@ -25,6 +24,7 @@ from serving.engine import Engine
 from serving.errors import InvalidInput, fault
 from serving.model_config import BACKEND, NAME
 from serving.settings import Settings
+from serving.staging import backend_in, publish, staged
 from serving.tasks import Task
 
 

@@ -17,7 +17,6 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import graph_version, triton_accelerator, triton_config, triton_releases, triton_validation, triton_warmup
 from export.golden import Proof
 from export.onnx_graph import ExportError
-from serving.staging import backend_in, publish, staged
 from export.triton_accelerator import Accelerator
 from export.triton_releases import Release
 from export.triton_validation import BACKEND, GRAPH_FILE
@@ -26,6 +25,7 @@ from serving import model_config
 from serving.backends import open_backend
 from serving.bundle import Manifest, differences
 from serving.errors import BundleError, InvalidInput, fault, listed
+from serving.staging import backend_in, publish, staged
 from serving.tasks import Task
 from serving.tensors import Tensors, sizes
 

@@ -52,9 +52,7 @@ def smooth(source: Path, target: Path, graph: Graph, rows: Sequence[Tensors], al
     model.save(target)
 
 
-def _channel_maxima(
-    source: Path, graph: Graph, rows: Sequence[Tensors], names: Collection[str]
-) -> dict[str, Array]:
+def _channel_maxima(source: Path, graph: Graph, rows: Sequence[Tensors], names: Collection[str]) -> dict[str, Array]:
     """The largest absolute value of each channel of those tensors over the rows: shape (channels,)."""
     found: dict[str, Array] = {}
     with tapped(onnx.load(source), graph, names) as run:
@@ -96,7 +94,9 @@ class _Rewritten:
         others = [n for n in self.model.graph.node if name in n.input and n not in readers]
         if node is None or others or name in self.outputs:
             return None
-        constant = [self.weights[key].shape[-1:] == factors.shape if key in self.weights else False for key in node.input]
+        constant = [
+            self.weights[key].shape[-1:] == factors.shape if key in self.weights else False for key in node.input
+        ]
         weight = factors[:, None] if attribute(node, "transB") else factors
         if node.op_type == "LayerNormalization" and all(constant[1:]):
             return [(node, index, factors) for index in range(1, len(node.input))]

@@ -38,7 +38,9 @@ def measured(**changes: Any) -> Measured:
     return Measured(**{**figures, **changes})
 
 
-def answered(own: TextClassification, name: str, rows: Sequence[Row], labels: Sequence[str], sure: float = 2.0) -> Answered:
+def answered(
+    own: TextClassification, name: str, rows: Sequence[Row], labels: Sequence[str], sure: float = 2.0
+) -> Answered:
     """These labels, as the answers of a graph; PyTorch gives the right ones."""
     right = [answer(own, str(row["label"])) for row in rows]
     return verify(name, own, rows, [answer(own, label, sure) for label in labels], right)

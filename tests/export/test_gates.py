@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,9 +48,7 @@ def test_parity_is_of_the_floating_point_graph(task: TextClassification) -> None
 def test_parity_sees_a_number_that_is_none(task: TextClassification) -> None:
     good = cases.case(task)
     answers = [*good.floats.answers[:-1], {**good.floats.answers[-1], "logits": np.array([np.nan, 0, 0])}]
-    assert not parity.judge(
-        dataclasses.replace(good, floats=dataclasses.replace(good.floats, answers=answers))
-    ).passed
+    assert not parity.judge(dataclasses.replace(good, floats=dataclasses.replace(good.floats, answers=answers))).passed
 
 
 # -- accuracy ---------------------------------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ def test_a_graph_that_cannot_be_opened_is_told_with_the_reason(assets: Path) -> 
 
 
 def test_the_process_loads_nothing_that_a_server_does_not_have() -> None:
-    script = "import sys, export.measuring; print(sorted({'torch', 'transformers', 'datasets', 'onnx'} & set(sys.modules)))"
+    script = (
+        "import sys, export.measuring; print(sorted({'torch', 'transformers', 'datasets', 'onnx'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,9 +12,10 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from export import bundle_writer, judging, ladder, report, triton_graph
+from export import bundle_writer, judging, ladder, report, signing, triton_graph
 from export.delivery import Delivery
 from export.floating import make_floats
+from export.int8.saturation import saturates
 from export.ladder import Bench, Candidate, Evidence, GateFailed
 from export.onnx_graph import ExportError
 from export.options import parser
@@ -22,9 +23,7 @@ from export.rungs import FP32, Source, rungs_of
 from export.trial import TrialError
 from export.verification import verify
 from finetune.checkpoint import Checkpoint, open_checkpoint
-from serving import processor
 from serving.errors import BundleError, DownstreamError
-from serving.processor import VNNI
 from serving.tasks import Task, find
 from serving.tensors import Row, Tensors, sizes
 
@@ -58,6 +57,8 @@ def _checked(args: argparse.Namespace) -> Checkpoint:
     bundle_writer.check_repository(args.repository)
     bundle_writer.check_place(args.repository / args.name)
     args.accepted = judging.parse_accepted(args.accept)
+    if args.sign:
+        signing.signer(args.sign)
     args.target = triton_graph.target(args)
     if args.target:
         triton_graph.check_place(args.repository / (args.name + triton_graph.SUFFIX))
@@ -108,7 +109,7 @@ def _search(delivery: Delivery) -> Candidate:
         evidence.remarks.append(args.left_out)
         print(args.left_out)
     calibration = _encode(task, checkpoint.calibration())
-    seven_bits = args.portable or not processor.read().has(VNNI)
+    seven_bits = args.portable or saturates()
     source = Source(floats.to_quantize, graph, calibration, seven_bits, delivery.folder)
     return ladder.climb(bench, args.rungs, source, first, evidence, best=args.best)
 

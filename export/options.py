@@ -65,6 +65,11 @@ exit codes: 0 written, 2 wrong input, 3 no graph could be made or it does not re
         "--portable", action="store_true",
         help="weights of 7 bits also where this CPU could use 8, so that the bundle runs as fast on CPUs without VNNI",
     )  # fmt: skip
+    command.add_argument(
+        "--sign", type=Path, metavar="PRIVATE_KEY",
+        help="sign the bundle, for `downstream serve --require-signature PUBLIC_KEY`; PRIVATE_KEY is a PEM file: "
+             "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem",
+    )  # fmt: skip
     command.add_argument("--licence", metavar="SPDX", help="licence of the model (default: that of its base, if known)")
     triton_graph.add_arguments(command, positive)
     return command

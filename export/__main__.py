@@ -14,8 +14,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from export import bundle_writer, judging, ladder, report, triton_graph
 from export.delivery import Delivery
+from export.evidence import Candidate, Evidence
 from export.floating import make_floats
-from export.ladder import Bench, Candidate, Evidence, GateFailed
+from export.ladder import Bench, GateFailed
 from export.onnx_graph import ExportError
 from export.options import parser
 from export.rungs import FP32, Source, rungs_of

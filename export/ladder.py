@@ -4,95 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from export import judging, report, structure, trial
+from export.evidence import Candidate, Evidence, nearest
 from export.floating import Floats
-from export.gates.case import Case, Structure, Verdict
+from export.gates.case import Case, Structure
 from export.rungs import FP32, Rung, Source
-from export.sweep import Swept
-from export.trial import Graphed, Measured, TrialError
+from export.trial import Graphed, TrialError
 from export.verification import Answered, verify
 from serving.errors import DownstreamError
 from serving.tasks import Task
 from serving.tensors import Row
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One graph that was tried. ``seconds`` are those of making it."""
-
-    graphed: Graphed
-    answered: Answered
-    measured: Measured
-    structure: Structure
-    seconds: float = 0.0
-    verdicts: tuple[Verdict, ...] = ()
-    kept: bool = False
-
-    @property
-    def name(self) -> str:
-        """The kind of graph."""
-        return self.answered.name
-
-    @property
-    def size(self) -> int:
-        """Bytes of the graph."""
-        return self.graphed.file.stat().st_size
-
-    @property
-    def missed(self) -> list[Verdict]:
-        """The gates that it fails, but for those that were accepted."""
-        return [verdict for verdict in self.verdicts if not verdict.holds]
-
-    @property
-    def outcome(self) -> str:
-        """Why it was kept or not, in words."""
-        if self.missed:
-            return f"rejected: {'; '.join(verdict.message for verdict in self.missed)}"
-        accepted = [f"{v.gate} is accepted: {v.accepted}" for v in self.verdicts if v.accepted]
-        return "; ".join(["kept" if self.kept else "passed", *accepted])
-
-    def summary(self) -> dict[str, Any]:
-        """The figures, for manifests and reports."""
-        measured, speedup = self.measured, self.measured.speedup
-        return {
-            **self.answered.summary(),
-            "bytes": self.size,
-            "p50_ms": measured.p50_ms,
-            "p99_ms": measured.p99_ms,
-            "rows_per_second": measured.rows_per_second,
-            "memory": measured.memory,
-            "speedup": [speedup.ratio, speedup.low, speedup.high] if speedup else None,
-            "in_batches": measured.invariance.summary(),
-            "operators": dict(self.structure.counts),
-            "seconds_to_make": round(self.seconds, 2),
-            "verdict": self.outcome,
-        }
-
-
-@dataclass
-class Evidence:
-    """What was found out about an export; the report is made of it, also when a gate fails."""
-
-    reference: Answered | None = None
-    sweep: list[Swept] = field(default_factory=list)
-    candidates: list[Candidate] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    failure: str = ""
-
-    @property
-    def kept(self) -> Candidate | None:
-        """The graph that goes into the bundle, or that came nearest to it."""
-        kept = [candidate for candidate in self.candidates if candidate.kept]
-        return kept[0] if kept else nearest(self.candidates)
-
-    def quality(self) -> dict[str, dict[str, Any]]:
-        """The figures of PyTorch and of every candidate, by name."""
-        found = {"pytorch": self.reference.summary()} if self.reference else {}
-        return {**found, **{candidate.name: candidate.summary() for candidate in self.candidates}}
 
 
 class GateFailed(DownstreamError):
@@ -178,11 +102,6 @@ def keep(candidate: Candidate, evidence: Evidence) -> Candidate:
     kept = replace(candidate, kept=True)
     evidence.candidates = [kept if one is candidate else one for one in evidence.candidates]
     return kept
-
-
-def nearest(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The one that misses the fewest gates and, of those, has the best metric."""
-    return min(candidates, key=lambda one: (len(one.missed), -one.answered.value), default=None)
 
 
 def failure(candidates: Sequence[Candidate], remarks: Sequence[str]) -> GateFailed:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from export import bundle_writer, golden, model_card, provenance, report, triton_graph
 from export.bundle_writer import Contents
-from export.ladder import Candidate, Evidence
+from export.evidence import Candidate, Evidence
 from export.temperature import calibrate
 from finetune.checkpoint import Checkpoint
 from serving.bundle import write_json

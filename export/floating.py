@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-import subprocess
 
 import transformers
 from tqdm import tqdm
@@ -98,7 +97,7 @@ def _onnx(model: Any, choice: route_choice.Choice, shapes: Sequence[sweep.Answer
     counted = served.operators or operators.count(served.path)
     return Floats(
         to_serve=served.path,
-        to_quantize=choice.to_quantize and choice.to_quantize.path,
+        to_quantize=choice.to_quantize.path if choice.to_quantize else None,
         backend=BACKEND,
         swept=sweep.compare(shapes, open_backend(BACKEND, {name: served.path}), name),
         structure=structure.of_operators(counted, replace(promised, attention=attention)),

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from export.evidence import Candidate
 from export.gates.case import Verdict
-from export.ladder import Candidate
 from export.verification import Answered
 from serving.manifest import Manifest
 from serving.tasks import Task

@@ -1,13 +1,17 @@
-"""The export report: what was tried, what was measured, which gates passed."""
+"""The export report, as a page, as data and as lines of the terminal: what was tried, measured and judged."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from export.chapters import behaviour, candidates, drifting, gates, graph, origin, quality, shapes, summary
+from export.evidence import Candidate, Evidence
+from export.parts import parts
 from export.verification import Answered
-
-if TYPE_CHECKING:
-    from export.ladder import Candidate, Evidence
+from reporting.page import Page
+from serving.manifest import Manifest
 
 HTML, JSON = "export_report.html", "export_report.json"
 
@@ -24,11 +28,71 @@ def line(candidate: Candidate, reference: Answered) -> str:
     )
 
 
-def as_json(evidence: Evidence) -> dict[str, Any]:
-    """Everything of the report as plain data."""
-    return {}
+def page(name: str, evidence: Evidence, manifest: Manifest | None = None) -> str:
+    """The report as one self-contained HTML page.
+
+    ``manifest`` is that of the bundle, as far as it is known when the page is made: a page inside of a bundle cannot
+    tell the digest of that bundle.
+    """
+    found = Page(f"Export report: {name}", _subtitle(evidence))
+    for heading, blocks, note in (
+        (summary.HEADING, summary.blocks(evidence, manifest), ""),
+        (gates.HEADING, gates.blocks(evidence), gates.NOTE),
+        (candidates.HEADING, candidates.blocks(evidence), candidates.NOTE),
+        (quality.HEADING, quality.blocks(evidence), quality.NOTE),
+        (drifting.HEADING, drifting.blocks(evidence), drifting.NOTE),
+        (graph.HEADING, graph.blocks(evidence), graph.NOTE),
+        (behaviour.HEADING, behaviour.blocks(evidence), ""),
+        (shapes.HEADING, shapes.blocks(evidence), shapes.NOTE),
+        (origin.HEADING, origin.blocks(manifest), ""),
+    ):
+        if blocks:
+            found.section(heading, *blocks, note=note)
+    return found.html()
 
 
-def page(name: str, evidence: Evidence) -> str:
-    """HTML"""
-    return "<html></html>"
+def as_json(evidence: Evidence, manifest: Manifest | None = None) -> dict[str, Any]:
+    """Everything of the page as plain data; null stands for what is no number, which JSON does not have."""
+    kept, reference = evidence.kept, evidence.reference
+    told = {
+        "verdict": summary.sentence(evidence, manifest),
+        "failure": evidence.failure,
+        "remarks": evidence.remarks,
+        "kept": kept.name if kept and kept.kept else None,
+        "bundle": manifest and {name: getattr(manifest, name) for name in ("name", "version", "digest")},
+        "pytorch": reference and {**reference.summary(), "scores": reference.scores},
+        "candidates": {one.name: _candidate(one, evidence) for one in evidence.candidates},
+        "parts": {one.name: parts(one.graphed.file) for one in evidence.compared},
+        "drift": _rows(evidence.drift, "name", "layer", "own", "accumulated"),
+        "routes": _rows(evidence.routes, "name", "passed", "reason", "p50_ms", "ratio", "opset", "ir"),
+        "sweep": _rows(evidence.sweep, "rows", "length", "difference"),
+    }
+    finite: dict[str, Any] = _finite(told)
+    return finite
+
+
+def _candidate(one: Candidate, evidence: Evidence) -> dict[str, Any]:
+    return {
+        **one.summary(),
+        "scores": one.answered.scores,
+        "outdone": candidates.outdone(one, evidence.candidates),
+        "gates": [verdict.summary() for verdict in one.verdicts],
+    }
+
+
+def _rows(found: Sequence[object], *names: str) -> list[dict[str, Any]]:
+    return [{name: getattr(one, name) for name in names} for one in found]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _subtitle(evidence: Evidence) -> str:
+    if evidence.reference is None:
+        return "not verified: the export failed before that"
+    return f"verified on {len(evidence.reference.answers):,} validation rows by the backend that will serve it"

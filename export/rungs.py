@@ -127,8 +127,8 @@ def _named(*rungs: Rung) -> dict[str, Rung]:
     return {rung.name: rung for rung in rungs}
 
 
-# In the order in which they are tried. Those that answer a row alike in any batch, and so may be served in batches, come
-# first; within each family, from the plain to the elaborate.
+# In the order in which they are tried. Those that answer a row alike in any batch, and so may be served in batches,
+# come first; within each family, from the plain to the elaborate.
 LADDER = _named(
     Rung(STATIC, "static: scales of the least and largest values", _static("minmax"), calibrated=True),
     Rung("int8-static-entropy", "static: scales that lose the least information", _static("entropy"), calibrated=True),

@@ -27,6 +27,14 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Toned:
+    """A value of a table that also says by its look what to think of it: good, bad, warn, soft or strong."""
+
+    value: object
+    tone: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading, what stands under it, and a note in small letters."""
 
@@ -43,9 +51,9 @@ def facts(figures: Mapping[str, object]) -> Block:
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[int] = ()) -> Block:
     """A table with one value per header in every row; the columns ``numeric`` are aligned to the right.
 
-    Raises ValueError where a row is shorter or longer than the headers.
+    A value may be ``Toned``. Raises ValueError where a row is shorter or longer than the headers.
     """
-    cells = [[shown(value) for value in row] for row in rows]
+    cells = [[_cell(value) for value in row] for row in rows]
     for number, row in enumerate(cells, start=1):
         if len(row) != len(headers):
             raise ValueError(f"row {number}: has {len(row)} values for {len(headers)} headers; give one value a header")
@@ -62,14 +70,23 @@ def text(paragraph: str) -> Block:
     return Block("text", {"paragraph": paragraph})
 
 
-def verdict(passed: bool, message: str) -> Block:
-    """One line that says whether a gate or a limit holds, in words as well as in colour."""
-    return Block("verdict", {"passed": passed, "message": message})
+def verdict(passed: bool, message: str, *, accepted: str = "", note: str = "") -> Block:
+    """One line that says whether a gate or a limit holds, in words as well as in colour.
+
+    ``accepted`` is why a failure was let pass; ``note`` stands below in small letters.
+    """
+    word = "Passed" if passed else "Accepted" if accepted else "Failed"
+    return Block("verdict", {"word": word, "message": message, "accepted": accepted, "note": note})
 
 
 def code(listing: str) -> Block:
     """Text in a fixed-width face, with its white space kept."""
     return Block("code", {"listing": listing})
+
+
+def folded(summary: str, *blocks: Block) -> Block:
+    """Blocks that a reader opens by their ``summary``; on paper they are open."""
+    return Block("folded", {"summary": summary, "blocks": blocks})
 
 
 def shown(value: object) -> str:
@@ -87,6 +104,11 @@ def shown(value: object) -> str:
     if value is None:
         return "—"
     return str(value)
+
+
+def _cell(value: object) -> tuple[str, str]:
+    """A value of a table as it is shown, with its tone."""
+    return (shown(value.value), value.tone) if isinstance(value, Toned) else (shown(value), "")
 
 
 class Page:

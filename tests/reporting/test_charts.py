@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reporting import charts
+from reporting import charts, drawing
 from reporting.svg import Svg
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=False, width=32)
@@ -70,7 +70,7 @@ def test_text_and_axes_take_the_colour_of_the_page(draw: Callable[[], Svg]) -> N
     assert "#010203" not in drawn
 
 
-@pytest.mark.parametrize("colour", charts.COLOURS)
+@pytest.mark.parametrize("colour", drawing.COLOURS)
 @pytest.mark.parametrize("background", ["#ffffff", "#14171c"])
 def test_series_can_be_told_from_light_and_dark_backgrounds(colour: str, background: str) -> None:
     # WCAG 2.2, success criterion 1.4.11: graphical objects need a contrast of 3:1.

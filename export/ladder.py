@@ -9,6 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from export import report
+from export.int8 import dynamic, static
+from export.int8.products import integer_products
+from export.int8.saturation import saturates
 from export.invariance import measure_invariance
 from export.sweep import Swept
 from export.verification import Candidate, compared_outputs, measure, run_singly
@@ -99,15 +102,15 @@ def _made(name: str, fp32: Path, trial: Trial) -> Path:
     path = fp32.with_name(f"{name}.onnx")
     if name == STATIC:
         (graph,) = trial.task.graphs.values()
-        static_int8.static_int8(fp32, path, graph, trial.calibration)
+        static.static_int8(fp32, path, graph, trial.calibration, seven_bits=saturates())
     elif name == DYNAMIC:
-        quantize.dynamic_int8(fp32, path)
+        dynamic.dynamic_int8(fp32, path, seven_bits=saturates())
     return path
 
 
 def _gates(candidate: Candidate, path: Path, reference: Candidate, tolerance: float) -> Iterator[tuple[bool, str]]:
     if candidate.name != FP32:
-        integer, total = quantize.integer_products(path)
+        integer, total = integer_products(path)
         yield integer > 0, f"{candidate.name}: {integer} of {total} matrix products in integers"
     lost = 100 * (reference.value - candidate.value)
     # Written so that NaN fails.

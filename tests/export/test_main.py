@@ -14,8 +14,8 @@ import onnx
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from export import quantize, static_int8
 from export.__main__ import FAULTY, GATE_FAILED, main, parser
+from export.int8 import dynamic, static
 from serving import model_config
 from serving.bundle import digest_folder, open_bundle
 from serving.engine import Engine
@@ -27,16 +27,16 @@ from tests.finetune import toy
 def damage(patch: pytest.MonkeyPatch, kind: str, *quantizers: str) -> None:
     """Make quantizers, both by default, go wrong: weights in another order, or no integer product at all."""
     for name in quantizers or ("static", "dynamic"):
-        module = {"static": static_int8, "dynamic": quantize}[name]
+        module = {"static": static, "dynamic": dynamic}[name]
         patch.setattr(module, f"{name}_int8", damaging(kind, getattr(module, f"{name}_int8")))
 
 
 def damaging(kind: str, quantized: Callable[..., None]) -> Callable[..., None]:
-    def damaged(source: Path, target: Path, *calibration: Any) -> None:
+    def damaged(source: Path, target: Path, *calibration: Any, **options: Any) -> None:
         if kind == "left in floats":
             shutil.copyfile(source, target)
             return
-        quantized(source, target, *calibration)
+        quantized(source, target, *calibration, **options)
         model = onnx.load(target)
         for tensor in model.graph.initializer:
             if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:

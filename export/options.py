@@ -7,7 +7,7 @@ from pathlib import Path
 
 from export import judging, triton_graph
 from export.floating import ONNX, SUFFIXES
-from export.rungs import FP32, HALF, INT8, LADDER
+from export.rungs import FP32, HALF, INT8, LADDER, WEIGHTS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,9 +44,9 @@ exit codes: 0 written, 2 wrong input, 3 no graph could be made or it does not re
              "successor (default onnx)",
     )  # fmt: skip
     command.add_argument(
-        "--precision", choices=[INT8, FP32, *HALF, *LADDER], default=INT8, metavar="KIND",
-        help="int8 (the ladder below), one of its kinds by name, fp32, or fp16 and bf16 where the device has them "
-             "(default int8)",
+        "--precision", choices=[INT8, FP32, *HALF, *LADDER, *WEIGHTS], default=INT8, metavar="KIND",
+        help="int8 (the ladder below), one of its kinds by name, fp32, fp16 and bf16 where the device has them, or "
+             "int8-weights and int4-weights (default int8)",
     )  # fmt: skip
     command.add_argument("--best", action="store_true", help="try every kind, keep the fastest that passes its gates")
     command.add_argument("--name", help="name of the model in the repository (default: the checkpoint's)")

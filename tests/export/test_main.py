@@ -339,7 +339,9 @@ def test_numbers_that_make_no_sense_are_refused(own: Path, option: str, value: s
 
 
 def test_the_examples_of_the_help_are_real() -> None:
-    examples = [shlex.split(line) for line in parser().format_help().splitlines() if line.startswith("  downstream export ")]
+    examples = [
+        shlex.split(line) for line in parser().format_help().splitlines() if line.startswith("  downstream export ")
+    ]
     assert len(examples) >= 3
     for words in examples:
         parser().parse_args(words[2:])

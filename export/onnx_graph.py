@@ -14,32 +14,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from serving.errors import DownstreamError
-from serving.tensors import NUMPY_TYPES, Graph, Tensors, stack
+from export import child
+from export.child import TRACED_LENGTHS, ExportError
+from serving.tensors import NUMPY_TYPES, Graph, Tensors
 
-# Traced sizes: never 1, which an exporter may take for broadcasting, and no two alike.
-TRACED_LENGTHS = (7, 11)
-
-
-class ExportError(DownstreamError):
-    """The graph could not be made, or is not the model it was made from."""
+__all__ = ["TRACED_LENGTHS", "ExportError", "finish", "start"]
 
 
 def start(model: Path, auto_class: str, graph: Graph, example: Tensors, target: Path) -> subprocess.Popen[str]:
     """Start the exporter; ``example`` is one encoded row, resized here to two rows of unlike length."""
-    rows = [{field.name: np.resize(example[field.name], length) for field in graph.inputs} for length in TRACED_LENGTHS]
-    samples = target.with_suffix(".npz")
-    np.savez(samples, **stack(rows, graph.inputs))  # type: ignore[arg-type]
+    samples = child.write_samples(target, graph, example)
     outputs = ",".join(field.name for field in graph.outputs)
-    command = [sys.executable, "-m", "export.onnx_graph", str(model), auto_class, str(samples), outputs, str(target)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
+    return child.start("export.onnx_graph", model, auto_class, samples, outputs, target)
 
 
 def finish(process: subprocess.Popen[str], graph: Graph, target: Path) -> None:
     """Wait for the exporter, then name and check the axes. Raises ExportError with the exporter's own last words."""
-    output, _ = process.communicate()
-    if process.returncode or not target.is_file():
-        raise ExportError("the exporter failed:\n" + "\n".join(output.strip().splitlines()[-15:]))
+    child.finish(process, target)
     model = onnx.load(target)
     name_axes(model, graph)
     onnx.save(model, target)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import torch
 
 from serving.backends.onnxruntime import open_session, session_options
 from serving.errors import BundleError
+from serving.tensors import Tensors
 
 # onnxruntime, docs/ContribOperators.md; Attention, Gelu and the norms are operators of ai.onnx too.
 ATTENTION = {
@@ -97,19 +99,30 @@ def tally(model: onnx.ModelProto) -> Operators:
     )
 
 
-def promised(model: Any, *, fused_attention: bool = False, integer: bool = False) -> Promised:
-    """What the graph of a PyTorch model must have: an operator for each of its norms and GELUs.
+def promised(model: Any, batch: Tensors, *, fused_attention: bool = False, integer: bool = False) -> Promised:
+    """What the graph of a PyTorch model must have: an operator for each norm and GELU that it runs on this batch.
 
     ``fused_attention`` where the route fuses it (``routes.FUSING``), one operator for each layer; without, it may be
-    left in parts. ``integer`` where the graph is quantized: at least one product.
+    left in parts. ``integer`` where the graph is quantized: at least one product. The batch has two rows or more.
     """
-    kinds = [type(module).__name__ for module in model.modules()]
-    return Promised(
-        attention=int(model.config.num_hidden_layers) if fused_attention else 0,
-        gelu=sum("GELU" in kind.upper() for kind in kinds),
-        layer_norm=sum(kind.endswith(("LayerNorm", "RMSNorm")) for kind in kinds),
-        integer=int(integer),
-    )
+    rows = len(next(iter(batch.values())))
+    ran: Counter[str] = Counter()
+
+    def ran_one(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        # What has no row axis is a constant, as DeBERTa's relative positions: its norm is folded away.
+        if inputs and len(inputs[0]) == rows:
+            ran["gelu"] += "GELU" in type(module).__name__.upper()
+            ran["layer_norm"] += type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+
+    hooks = [module.register_forward_hook(ran_one) for module in model.modules() if not list(module.children())]
+    try:
+        with torch.inference_mode():
+            model(**{name: torch.from_numpy(array) for name, array in batch.items()})
+    finally:
+        for hook in hooks:
+            hook.remove()
+    attention = int(model.config.num_hidden_layers) if fused_attention else 0
+    return Promised(attention, ran["gelu"], ran["layer_norm"], int(integer))
 
 
 def missing(operators: Operators, wanted: Promised) -> list[str]:

@@ -26,7 +26,7 @@ BACKEND = "onnxruntime"
 # A lead that is smaller is noise, and the route named first stays.
 LEAD = 1.02
 # A duel takes at least these rounds and seconds; in each, every row is answered once by both.
-DUEL_ROWS, DUEL_ROUNDS, DUEL_SECONDS = 16, 3, 3.0
+DUEL_ROWS, DUEL_ROUNDS, DUEL_SECONDS = 16, 3, 2.0
 
 Clock = Callable[[], float]
 

@@ -36,7 +36,7 @@ def written(path: Path, ids: Dims, mask: Dims, logits: Dims, output: str = "logi
     ]
     axis = onnx.numpy_helper.from_array(np.array([1], np.int64), "axis")
     result = helper.make_tensor_value_info(output, TensorProto.FLOAT, logits)
-    onnx.save(helper.make_model(helper.make_graph(nodes, "g", inputs, [result], [axis])), path)
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", inputs, [result], [axis])), path, format="protobuf")
     return path
 
 

@@ -22,6 +22,7 @@ STAGES = {
     "serve": ("serving.__main__", "serve", "a model repository -> REST and gRPC"),
     "predict": ("serving.predict", "serve", "rows of a file -> predictions, offline"),
     "triton-backend": ("serving.triton_install", "serve", "the same repository -> NVIDIA Triton, by our backend"),
+    "bundle": ("bundles.__main__", "bundle", "verify, show, diff, pack, push and pull what export wrote"),
     "loadtest": ("loadtest.__main__", "loadtest", "a running server -> latency and throughput report"),
     "demo": ("demo.__main__", "demo", "all of it once, on generated support tickets"),
 }

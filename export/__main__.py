@@ -12,22 +12,23 @@ from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
-from export import bundle_writer, judging, ladder, report, triton_graph
+from export import bundle_writer, judging, ladder, report, signing, triton_graph
 from export.delivery import Delivery
 from export.evidence import Candidate, Evidence
 from export.floating import make_floats
+from export.int8.saturation import saturates
 from export.ladder import Bench, GateFailed
 from export.onnx_graph import ExportError
 from export.options import parser
+from export.refusals import check_model
 from export.rungs import FP32, Source, rungs_of
+from export.torch_graph import DEPRECATED, TORCHSCRIPT
 from export.trial import TrialError
 from export.verification import verify
-from finetune.checkpoint import Checkpoint, open_checkpoint
-from serving import processor
+from finetune.checkpoint import MODEL, Checkpoint, open_checkpoint
 from serving.errors import BundleError, DownstreamError
-from serving.processor import VNNI
 from serving.tasks import Task, find
-from serving.tensors import Row, Tensors, sizes
+from serving.tensors import Row, Tensors, check, sizes
 
 FAULTY = 2
 
@@ -59,11 +60,16 @@ def _checked(args: argparse.Namespace) -> Checkpoint:
     bundle_writer.check_repository(args.repository)
     bundle_writer.check_place(args.repository / args.name)
     args.accepted = judging.parse_accepted(args.accept)
+    if args.sign:
+        signing.signer(args.sign)
     args.target = triton_graph.target(args)
     if args.target:
         triton_graph.check_place(args.repository / (args.name + triton_graph.SUFFIX))
     checkpoint = open_checkpoint(args.checkpoint)
-    args.rungs, args.left_out = rungs_of(args.precision, calibrated=bool(checkpoint.calibration()))
+    args.rungs, args.left_out = rungs_of(args.to, args.precision, calibrated=bool(checkpoint.calibration()))
+    check_model(checkpoint.folder / MODEL, find(checkpoint.task).auto_class)
+    if args.to == TORCHSCRIPT:
+        print(f"note: {DEPRECATED}", file=sys.stderr)
     return checkpoint
 
 
@@ -95,9 +101,10 @@ def _search(delivery: Delivery) -> Candidate:
     checkpoint, task, rows = delivery.checkpoint, delivery.task, delivery.rows
     evidence, args = delivery.evidence, delivery.args
     (graph,) = task.graphs.values()
-    answers, floats = make_floats(checkpoint, task, delivery.encoded, delivery.folder)
-    evidence.sweep = list(floats.sweep)
+    answers, floats = make_floats(checkpoint, task, delivery.encoded, delivery.folder, args.to)
     evidence.reference = verify("pytorch", task, rows, answers, answers)
+    evidence.sweep, evidence.routes = floats.swept, floats.routes
+    evidence.served_route, evidence.quantized_route = floats.to_serve.stem, (floats.to_quantize or floats.to_serve).stem
     lengths = [max(sizes(row, graph.inputs).values()) for row in delivery.encoded]
     bench = Bench(
         task, checkpoint.task, checkpoint.assets, rows, lengths, evidence.reference, args.tolerance, args.accepted
@@ -108,10 +115,12 @@ def _search(delivery: Delivery) -> Candidate:
     if args.left_out:
         evidence.remarks.append(args.left_out)
         print(args.left_out)
-    calibration = _encode(task, checkpoint.calibration())
-    seven_bits = args.portable or not processor.read().has(VNNI)
-    source = Source(floats.to_quantize, graph, calibration, seven_bits, delivery.folder)
-    return ladder.climb(bench, args.rungs, source, first, evidence, best=args.best)
+    source = Source(
+        to=args.to, floats=floats.to_quantize, graph=graph, calibration=_encode(task, checkpoint.calibration()),
+        seven_bits=args.portable or saturates(), folder=delivery.folder, model=checkpoint.folder / MODEL,
+        auto_class=task.auto_class, example=task.encode(check(task.example, task.inputs)),
+    )  # fmt: skip
+    return ladder.climb(ladder.Climb(bench, source, floats.promised, first, evidence), args.rungs, best=args.best)
 
 
 def _validation_rows(checkpoint: Checkpoint, limit: int) -> list[dict[str, Any]]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from export import signing, triton_config
-from export.staging import backend_in, publish, staged
 from serving.bundle import (
     ASSETS,
     GOLDEN,
@@ -22,11 +20,10 @@ from serving.bundle import (
 from serving.engine import Engine
 from serving.errors import InvalidInput, fault
 from serving.manifest import Manifest
-from serving.model_config import BACKEND
+from serving.model_config import BACKEND, NAME
 from serving.settings import Settings
+from serving.staging import backend_in, publish, staged
 from serving.tasks import Task
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def check_name(name: str) -> None:

@@ -46,7 +46,8 @@ class Delivery:
         with ExitStack() as stack:
             # Both are whole and proved before either is put in place.
             model = args.target and stack.enter_context(self._graph_model(kept, manifest, task, proof))
-            written = bundle_writer.write(args.repository, manifest, self._contents(kept, manifest, task, proof))
+            contents = self._contents(kept, manifest, task, proof)
+            written = bundle_writer.write(args.repository, manifest, contents, args.sign)
             self.evidence.bundle = read_bundle(written).manifest
             return {"bundle": written, **({"graph": triton_graph.place(model, args.repository)} if model else {})}
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from export.gates.case import Structure, Verdict
+from export.gates.case import Verdict
+from export.structure import Structure
 from export.trial import Graphed, Measured
 from export.verification import Answered
 from serving.manifest import Manifest

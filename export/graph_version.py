@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import onnx
 from google.protobuf.message import Message
@@ -51,6 +53,20 @@ def fit(model: onnx.ModelProto, release: Release) -> tuple[onnx.ModelProto, list
     return model, changes
 
 
+def fit_file(source: Path, target: Path, release: Release) -> str:
+    """Write the graph to ``target`` as the release reads it; what it has now and what had to be changed, in a sentence.
+
+    Operators of other sets, such as ONNX Runtime's own, stay as they are. Raises ExportError as ``fit`` does.
+    """
+    model, changes = fit(onnx.load(source), release)
+    if changes:
+        onnx.save(model, target)
+    elif source != target:
+        shutil.copyfile(source, target)
+    done = "; ".join(changes) or "nothing had to be changed"
+    return f"{release}: opset {opset(model)}, IR version {model.ir_version}; {done}"
+
+
 def _convert(model: onnx.ModelProto, release: Release) -> onnx.ModelProto:
     try:
         converted = version_converter.convert_version(model, release.opset)
@@ -74,7 +90,7 @@ def _lower(model: onnx.ModelProto, release: Release) -> onnx.ModelProto:
     lowered.CopyFrom(model)
     if release.ir < FIRST_IR_OF_REMARKS:
         # Where nodes come from in the Python code; nothing runs by it.
-        for message in _messages(lowered):
+        for message in messages(lowered):
             if REMARKS in message.DESCRIPTOR.fields_by_name:
                 message.ClearField(REMARKS)
     lowered.ir_version = release.ir
@@ -84,7 +100,7 @@ def _lower(model: onnx.ModelProto, release: Release) -> onnx.ModelProto:
 
 def _newer(model: onnx.ModelProto, ir: int) -> Iterator[str]:
     """What a graph uses that came with a later IR version: tensor types and fields."""
-    for message in _messages(model):
+    for message in messages(model):
         names = message.DESCRIPTOR.fields_by_name
         for name in ("data_type", "elem_type"):
             if name in names and _first_ir(getattr(message, name)) > ir:
@@ -104,10 +120,10 @@ def _first_ir(data_type: int) -> int:
     return FIRST_IR_OF_TYPES.get(data_type, 0)
 
 
-def _messages(message: Message) -> Iterator[Message]:
+def messages(message: Message) -> Iterator[Message]:
     """A message and all that it holds, graphs inside nodes and functions included."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
             for inner in value if field.is_repeated else [value]:
-                yield from _messages(inner)
+                yield from messages(inner)

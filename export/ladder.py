@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export import judging, report, structure, trial
+from export import judging, operators, report, structure, trial
 from export.evidence import Candidate, Evidence, nearest
 from export.floating import Floats
-from export.gates.case import Case, Structure
+from export.gates.case import Case
+from export.int8.drift import Drift, measure_drift
+from export.operators import Promised
 from export.rungs import FP32, Rung, Source
-from export.trial import Graphed, TrialError
+from export.structure import Structure
+from export.trial import Graphed
 from export.verification import Answered, verify
 from serving.errors import DownstreamError
 from serving.tasks import Task
@@ -59,40 +62,54 @@ class Bench:
         return replace(candidate, verdicts=judging.judge(case, self.accepted))
 
 
+@dataclass(frozen=True)
+class Climb:
+    """What every rung is tried with: the graph that it is made of and compared with, and what that one promises."""
+
+    bench: Bench
+    source: Source
+    promised: Promised
+    floats: Candidate
+    evidence: Evidence
+
+
 def start(bench: Bench, floats: Floats, evidence: Evidence) -> Candidate:
     """The floating-point graph, which the others are compared with; it has gates of its own."""
-    graphed = Graphed(floats.to_serve, floats.backend)
-    candidate = bench.measure(FP32, graphed, structure.of_floats(floats), None)
+    candidate = bench.measure(FP32, Graphed(floats.to_serve, floats.backend), floats.structure, None)
     candidate = bench.judge(candidate, candidate)
     evidence.candidates.append(candidate)
     tell(candidate, bench.reference)
     return candidate
 
 
-def climb(
-    bench: Bench, rungs: Sequence[Rung], source: Source, floats: Candidate, evidence: Evidence, *, best: bool
-) -> Candidate:
+def climb(own: Climb, rungs: Sequence[Rung], *, best: bool) -> Candidate:
     """The first graph that passes its gates or, of all, the one with the most rows a second; all go to the evidence.
 
     Raises GateFailed when none passes, with the code of what the nearest one missed.
     """
+    evidence, tried = own.evidence, dict[str, Rung]()
     for rung in rungs:
+        print(f"{rung.name} ({rung.what})")
         try:
-            candidate = _tried(bench, rung, source, floats)
-        except (TrialError, ValueError, RuntimeError) as error:
+            candidate = _tried(own, rung)
+        except (DownstreamError, ValueError, RuntimeError) as error:
             # A quantizer that cannot do this graph is a reason to try the next one, and to say so.
             evidence.remarks.append(f"{rung.name} could not be made: {str(error).strip() or type(error).__name__}")
             print(evidence.remarks[-1])
             continue
+        tried[rung.name] = rung
         evidence.candidates.append(candidate)
-        tell(candidate, bench.reference)
+        tell(candidate, own.bench.reference)
         if not candidate.missed and not best:
             break
-    passed = [candidate for candidate in evidence.candidates if candidate is not floats and not candidate.missed]
-    if not passed:
-        raise failure(evidence.candidates[1:], evidence.remarks)
-    kept = max(passed, key=lambda candidate: candidate.measured.rows_per_second)
-    return keep(kept, evidence)
+    integers = evidence.candidates[1:]
+    passed = [candidate for candidate in integers if not candidate.missed]
+    found = max(passed, key=lambda one: one.measured.rows_per_second) if passed else nearest(integers)
+    if found:
+        evidence.drift = _drift(own, tried[found.name])
+    if not passed or not found:
+        raise failure(integers, evidence.remarks)
+    return keep(found, evidence)
 
 
 def keep(candidate: Candidate, evidence: Evidence) -> Candidate:
@@ -114,14 +131,33 @@ def failure(candidates: Sequence[Candidate], remarks: Sequence[str]) -> GateFail
     return GateFailed(f"gate failed: {missed}{others}", judging.code(found.verdicts))
 
 
-def _tried(bench: Bench, rung: Rung, source: Source, floats: Candidate) -> Candidate:
+def _tried(own: Climb, rung: Rung) -> Candidate:
     begun = time.perf_counter()
-    rung.make(source, rung.name)
+    rung.make(own.source, rung.name)
     seconds = time.perf_counter() - begun
-    found = structure.of_integers(source, rung.name)
-    graphed = replace(floats.graphed, file=source.path(rung.name), needs=found.needs)
-    candidate = replace(bench.measure(rung.name, graphed, found, floats), seconds=seconds)
-    return bench.judge(candidate, floats, promises_invariance=rung.promises_invariance)
+    made_of = _structure(own, rung)
+    graphed = replace(own.floats.graphed, file=own.source.path(rung.name), needs=made_of.needs)
+    candidate = replace(own.bench.measure(rung.name, graphed, made_of, own.floats), seconds=seconds)
+    return own.bench.judge(candidate, own.floats, promises_invariance=rung.promises_invariance)
+
+
+def _structure(own: Climb, rung: Rung) -> Structure:
+    source, path = own.source, own.source.path(rung.name)
+    if source.floats is None:
+        return Structure()  # the format does not tell
+    counted = operators.count(path)
+    if not rung.is_integer:
+        return structure.of_operators(counted, replace(own.promised, integer=0))
+    original = source.smoothed if rung.smoothed else source.floats
+    return structure.of_integers(counted, own.promised, original, path, source.graph, source.calibration)
+
+
+def _drift(own: Climb, rung: Rung) -> Sequence[Drift]:
+    source = own.source
+    if source.floats is None or not rung.is_integer or not source.calibration:
+        return ()
+    original = source.smoothed if rung.smoothed else source.floats
+    return measure_drift(original, source.path(rung.name), source.graph, source.calibration)
 
 
 def tell(candidate: Candidate, reference: Answered) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from serving.errors import DownstreamError
-from serving.tensors import Graph, Tensors, stack
+from serving.tensors import NUMPY_TYPES, Graph, Tensors, stack
 
 # Traced sizes: never 1, which an exporter may take for broadcasting, and no two alike.
 TRACED_LENGTHS = (7, 11)
@@ -41,12 +41,13 @@ def finish(process: subprocess.Popen[str], graph: Graph, target: Path) -> None:
     if process.returncode or not target.is_file():
         raise ExportError("the exporter failed:\n" + "\n".join(output.strip().splitlines()[-15:]))
     model = onnx.load(target)
-    _name_axes(model, graph)
+    name_axes(model, graph)
     onnx.save(model, target)
 
 
-def _name_axes(model: onnx.ModelProto, graph: Graph) -> None:
+def name_axes(model: onnx.ModelProto, graph: Graph) -> None:
     """Give symbolic axes the names of the task's fields. Raises ExportError where the exporter baked in a size."""
+    _add_unread(model, graph)
     values = {value.name: value for value in [*model.graph.input, *model.graph.output]}
     baked = []
     for field in (*graph.inputs, *graph.outputs):
@@ -61,6 +62,21 @@ def _name_axes(model: onnx.ModelProto, graph: Graph) -> None:
                 dimension.dim_param = wanted
     if baked:
         raise ExportError(f"axes that must be dynamic were baked in: {'; '.join(baked)}")
+
+
+def _add_unread(model: onnx.ModelProto, graph: Graph) -> None:
+    """Declare the inputs that a tracer dropped because the model does not read them, as DeBERTa its token types.
+
+    Raises ExportError for an input that no field fills.
+    """
+    found = {value.name for value in model.graph.input}
+    unknown = sorted(found - {field.name for field in graph.inputs})
+    if unknown:
+        raise ExportError(f"the graph wants {', '.join(unknown)}, which no field of the task fills")
+    for field in graph.inputs:
+        if field.name not in found:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(NUMPY_TYPES[field.dtype]))
+            model.graph.input.append(onnx.helper.make_tensor_value_info(field.name, kind, ["batch", *field.shape]))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 
 from export import judging, triton_graph
-from export.rungs import FP32, INT8, RUNGS
+from export.floating import ONNX, SUFFIXES
+from export.rungs import FP32, HALF, INT8, LADDER
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    kinds = "\n".join(f"  {name:23} {rung.what}" for name, rung in RUNGS.items())
+    kinds = "\n".join(f"  {name:23} {rung.what}" for name, rung in LADDER.items())
     command = argparse.ArgumentParser(
         prog="downstream export",
         description="Export a checkpoint, have the graph prove itself on the validation split, and write the bundle.",
@@ -37,10 +38,15 @@ exit codes: 0 written, 2 wrong input, 3 no graph could be made or it does not re
 {judging.explained()}""",
     )
     command.add_argument("checkpoint", type=Path, help="folder of a finished training run, as runs/NAME")
-    command.add_argument("--to", choices=["onnx"], default="onnx", help="format of the graph (default onnx)")
     command.add_argument(
-        "--precision", choices=[INT8, FP32, *RUNGS], default=INT8, metavar="KIND",
-        help="fp32, int8 (the ladder below) or one of its kinds by name (default int8)",
+        "--to", choices=list(SUFFIXES), default=ONNX,
+        help="format of the graph: onnx; torchscript, which torch has deprecated, for servers that want it; pt2, its "
+             "successor (default onnx)",
+    )  # fmt: skip
+    command.add_argument(
+        "--precision", choices=[INT8, FP32, *HALF, *LADDER], default=INT8, metavar="KIND",
+        help="int8 (the ladder below), one of its kinds by name, fp32, or fp16 and bf16 where the device has them "
+             "(default int8)",
     )  # fmt: skip
     command.add_argument("--best", action="store_true", help="try every kind, keep the fastest that passes its gates")
     command.add_argument("--name", help="name of the model in the repository (default: the checkpoint's)")
@@ -64,6 +70,11 @@ exit codes: 0 written, 2 wrong input, 3 no graph could be made or it does not re
     command.add_argument(
         "--portable", action="store_true",
         help="weights of 7 bits also where this CPU could use 8, so that the bundle runs as fast on CPUs without VNNI",
+    )  # fmt: skip
+    command.add_argument(
+        "--sign", type=Path, metavar="PRIVATE_KEY",
+        help="sign the bundle, for `downstream serve --require-signature PUBLIC_KEY`; PRIVATE_KEY is a PEM file: "
+             "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem",
     )  # fmt: skip
     command.add_argument("--licence", metavar="SPDX", help="licence of the model (default: that of its base, if known)")
     triton_graph.add_arguments(command, positive)

@@ -1,17 +1,44 @@
-"""What a graph is made of, in the session that serves it."""
+"""What a graph is made of, in the session that serves it: its operators, and whether its sums can overflow."""
 
 from __future__ import annotations
 
-from export.floating import Floats
-from export.gates.case import Structure
-from export.rungs import Source
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from export.int8 import saturation
+from export.operators import Operators, Promised, missing
+from serving import processor
+from serving.tensors import Graph, Tensors
 
 
-def of_floats(floats: Floats) -> Structure:
-    """Of the floating-point graph."""
-    return Structure()
+@dataclass(frozen=True)
+class Structure:
+    """``counts`` are operators by kind, empty where the format does not tell them; ``missing`` what was promised.
+
+    ``overflows`` of ``sums`` leave 16 bits on the calibration rows, which CPUs without what it ``needs`` cannot add;
+    ``safe_here`` is whether this host can.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    overflows: int = 0
+    sums: int = 0
+    needs: tuple[str, ...] = ()
+    safe_here: bool = True
 
 
-def of_integers(source: Source, rung: str) -> Structure:
-    """Of an integer graph."""
-    return Structure()
+def of_operators(operators: Operators, promised: Promised) -> Structure:
+    """The structure of a graph without 8-bit sums."""
+    return Structure(operators.summary(), missing(operators, promised))
+
+
+def of_integers(
+    operators: Operators, promised: Promised, floats: Path, integers: Path, graph: Graph, rows: Sequence[Tensors]
+) -> Structure:
+    """The structure of an integer graph that was made of ``floats``; ``rows`` are encoded, to predict its sums on."""
+    found = saturation.predict(floats, integers, graph, rows)
+    return Structure(
+        operators.summary(), missing(operators, promised), found.overflows,
+        sum(product.total for product in found.products), found.needs, not processor.read().lacking(found.needs),
+    )  # fmt: skip

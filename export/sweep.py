@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from export.onnx_graph import TRACED_LENGTHS, ExportError
 from serving.backends import Backend
-from serving.tensors import Array, Graph
+from serving.tensors import Array, Graph, Tensors
 
 BATCHES = (1, 2, 3, 4, 5)
 LENGTHS = (3, 5, 16, 37, 64, 128)
@@ -28,29 +28,54 @@ class Swept:
     difference: float
 
 
+@dataclass(frozen=True)
+class Answered:
+    """One batch of random ids, and the outputs PyTorch gives for it; arrays are [rows, ...]."""
+
+    rows: int
+    length: int
+    batch: Tensors
+    outputs: Tensors
+
+
 def sweep(model: Any, backend: Backend, name: str, graph: Graph, vocabulary: int, longest: int) -> list[Swept]:
     """Compare the graph with PyTorch at batch 1 to 5 and several lengths, half of the rows padded.
 
     Raises ExportError that names the shapes where they differ.
     """
-    results = []
+    return compare(answers(model, graph, vocabulary, longest), backend, name)
+
+
+def answers(model: Any, graph: Graph, vocabulary: int, longest: int) -> list[Answered]:
+    """PyTorch's answers at every shape, to compare several graphs with."""
+    kinds = getattr(model.config, "type_vocab_size", None) or 1
+    answered = []
     for rows in BATCHES:
         for length in sorted({min(length, longest) for length in LENGTHS} - set(TRACED_LENGTHS)):
-            batch = dict(_random_batch(graph, rows, length, vocabulary))
+            batch = dict(_random_batch(graph, rows, length, vocabulary, min(2, kinds)))
             with torch.inference_mode():
-                expected = model(**{field: torch.from_numpy(array) for field, array in batch.items()})
-            found = backend.run(name, batch)
-            difference = max(
-                _relative(found[field.name], expected[field.name].float().numpy()) for field in graph.outputs
-            )
-            results.append(Swept(rows, length, difference))
-    wrong = [f"batch {s.rows} x length {s.length} ({s.difference:.3g})" for s in results if not s.difference < RELATIVE]
+                outputs = model(**{field: torch.from_numpy(array) for field, array in batch.items()})
+            found = {field.name: outputs[field.name].float().numpy() for field in graph.outputs}
+            answered.append(Answered(rows, length, batch, found))
+    return answered
+
+
+def compare(answered: Sequence[Answered], backend: Backend, name: str, tolerance: float = RELATIVE) -> list[Swept]:
+    """Compare a graph with PyTorch's answers. Raises ExportError that names the shapes where they differ."""
+    results = []
+    for one in answered:
+        found = backend.run(name, one.batch)
+        difference = max(_relative(found[output], expected) for output, expected in one.outputs.items())
+        results.append(Swept(one.rows, one.length, difference))
+    wrong = [
+        f"batch {s.rows} x length {s.length} ({s.difference:.3g})" for s in results if not s.difference < tolerance
+    ]
     if wrong:
-        raise ExportError(f"the graph differs from PyTorch by more than {RELATIVE:g} at: {', '.join(wrong)}")
+        raise ExportError(f"the graph differs from PyTorch by more than {tolerance:g} at: {', '.join(wrong)}")
     return results
 
 
-def _random_batch(graph: Graph, rows: int, length: int, vocabulary: int) -> Iterator[tuple[str, Array]]:
+def _random_batch(graph: Graph, rows: int, length: int, vocabulary: int, kinds: int) -> Iterator[tuple[str, Array]]:
     generator = np.random.default_rng(rows * 1000 + length)
     # Every second row is half padding; what stands under the mask must not matter.
     used = np.array([length if row % 2 == 0 else max(1, length // 2) for row in range(rows)])
@@ -62,7 +87,8 @@ def _random_batch(graph: Graph, rows: int, length: int, vocabulary: int) -> Iter
             ids = generator.integers(5, vocabulary, (rows, length))
             yield field.name, np.where(mask == 1, ids, int(field.pad))
         else:
-            yield field.name, np.zeros((rows, length), np.int64)
+            # Token types: a graph traced with the first kind only must answer the second as well.
+            yield field.name, generator.integers(0, kinds, (rows, length)) * mask
 
 
 def _relative(found: Array, expected: Array) -> float:

@@ -17,7 +17,6 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import graph_version, triton_accelerator, triton_config, triton_releases, triton_validation, triton_warmup
 from export.golden import Proof
 from export.onnx_graph import ExportError
-from export.staging import backend_in, publish, staged
 from export.triton_accelerator import Accelerator
 from export.triton_releases import Release
 from export.triton_validation import BACKEND, GRAPH_FILE
@@ -27,6 +26,7 @@ from serving.backends import open_backend
 from serving.bundle import differences
 from serving.errors import BundleError, InvalidInput, fault, listed
 from serving.manifest import Manifest
+from serving.staging import backend_in, publish, staged
 from serving.tasks import Task
 from serving.tensors import Tensors, sizes
 

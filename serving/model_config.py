@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from serving.tensors import Field
 FILE = "config.pbtxt"
 # Of a bundle; a repository may hold models of Triton's other backends beside them.
 BACKEND = "downstream"
+# What a model may be called: a plain directory name.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def parse(folder: Path) -> ModelConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from serving.errors import BundleError, InvalidInput, fault
 from serving.manifest import SIGNATURE
 
 OPTION = "--require-signature"
+DIFFERENT = "Signature mismatch: "
 KEYS = (
     "an elliptic curve key on P-256, P-384 or P-521 in PEM form: openssl genpkey -algorithm EC -pkeyopt "
     "ec_paramgen_curve:P-256 -out private.pem, and openssl pkey -in private.pem -pubout -out public.pem"
@@ -51,4 +54,10 @@ def verify(folder: Path, key: Path) -> None:
 
 
 def _said(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What the library says, for people; of files that differ it lists the digests too, as raw bytes."""
+    text = str(error)
+    if text.startswith(DIFFERENT):
+        with suppress(ValueError, SyntaxError):
+            lines = ast.literal_eval(text.removeprefix(DIFFERENT))
+            return "; ".join(line.partition(": Expected ")[0] for line in lines)
+    return " ".join(text.split()) or type(error).__name__

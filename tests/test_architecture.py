@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("serving", "finetune", "export", "loadtest", "reporting", "demo")
+PACKAGES = ("serving", "finetune", "export", "loadtest", "reporting", "bundles", "demo")
 GRAB_BAGS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
 WEB = {"fastapi", "starlette", "uvicorn", "grpc", "onnxruntime", "prometheus_client"}
+TRAINING = {"finetune", "export", "loadtest", "reporting", "demo", "torch", "transformers", "datasets"}
 PURE = ("tasks", "modality", "scoring", "calibration", "generate", "tensors", "bundle", "manifest")
 
 # Top to bottom: a module may import only what is in a row below its own, or in its own row where that is one thing.
@@ -42,7 +43,7 @@ LAYERS = [
     ("serving.repository",),
     ("serving.shelf",),
     ("serving.admission",),
-    ("serving.model_policy", "serving.warm_up", "serving.overrides", "serving.index"),
+    ("serving.model_policy", "serving.warm_up", "serving.overrides", "serving.index", "serving.staging"),
     ("serving.model_config",),
     ("serving.engine",),
     ("serving.known_cost",),
@@ -115,17 +116,21 @@ def within(package: str) -> list[str]:
 
 
 def test_serving_reaches_no_training_stack_statically() -> None:
-    forbidden = {"finetune", "export", "loadtest", "reporting", "demo", "torch", "transformers", "datasets"}
     for name in within("serving"):
-        assert not roots(reached(name)) & forbidden, name
+        assert not roots(reached(name)) & {*TRAINING, "bundles"}, name
 
 
-def test_serving_reaches_no_training_stack_when_imported() -> None:
-    names = [name for name in within("serving") if not name.endswith("__main__")] + ["serving.__main__"]
+def test_bundles_run_in_a_serving_image_and_need_no_server() -> None:
+    for name in within("bundles"):
+        assert not roots(reached(name)) & TRAINING, name
+        assert not {module for module in reached(name) if module.startswith("serving.gateway")}, name
+
+
+@pytest.mark.parametrize("package", ["serving", "bundles"])
+def test_no_training_stack_is_reached_when_imported(package: str) -> None:
     script = (
-        f"import sys\nfor name in {names!r}: __import__(name)\n"
-        "print(sorted({m.split('.')[0] for m in sys.modules} & "
-        "{'finetune','export','loadtest','reporting','demo','torch','transformers','datasets'}))"
+        f"import sys\nfor name in {within(package)!r}: __import__(name)\n"
+        f"print(sorted({{m.split('.')[0] for m in sys.modules}} & {TRAINING!r}))"
     )
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

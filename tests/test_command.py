@@ -151,6 +151,7 @@ def test_sigterm_ends_a_stage_that_does_not_handle_it(monkeypatch: pytest.Monkey
         ("triton-validate", "onnx", "export"),
         ("serve", "uvloop", "serve"),
         ("predict", "tqdm", "serve"),
+        ("bundle", "rich", "bundle"),
         ("loadtest", "rich", "loadtest"),
         ("demo", "numpy", "demo"),
     ],

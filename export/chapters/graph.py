@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from export import operators
 from export.evidence import Candidate, Evidence, Route
 from export.parts import parts
 from reporting import charts
 from reporting.page import Block, Toned, figure, folded, table
 
 HEADING = "Graph"
+NAMES = {**operators.LABELS, "floating": "matrix products in floats"}
 # Operators that are worth a reader's time; the others are there to be opened.
 MOST = 16
 NOTE = "Operators are counted in the session as ONNX Runtime optimized it, which is what runs."
@@ -47,10 +49,8 @@ def _outcome(route: Route, evidence: Evidence) -> Toned:
 
 
 def _operators(sides: Sequence[Candidate]) -> list[Block]:
-    kinds = dict.fromkeys(kind for side in sides for kind, count in side.structure.counts.items() if count)
-    # A kind that is not there is a dash, which is seen sooner than a zero.
-    rows = [[kind, *(side.structure.counts.get(kind) or None for side in sides)] for kind in kinds]
-    rows.sort(key=lambda row: -max(count for count in row[1:] if isinstance(count, int)))
+    kinds = dict.fromkeys(kind for side in sides for kind in side.structure.counts)
+    rows = [[NAMES.get(kind, kind), *(side.structure.counts.get(kind) for side in sides)] for kind in kinds]
     headers = ["operators", *(side.name for side in sides)]
     tables = [table(headers, some, numeric=range(1, len(headers))) for some in (rows[:MOST], rows[MOST:]) if some]
     return [*tables[:1], *(folded(f"{len(rows) - MOST} more kinds of operators", rest) for rest in tables[1:])]

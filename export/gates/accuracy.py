@@ -45,7 +45,8 @@ def judge(case: Case) -> Verdict:
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947, in the exact
     form; one-sided, with the significance divided by the number of slices (Bonferroni).
     """
-    lost = 100 * (case.reference.value - case.judged.value)
+    # Rounded, since 1 - 0.99 is a little more than a point.
+    lost = round(100 * (case.reference.value - case.judged.value), 9)
     overall = (
         f"{case.judged.metric} of {case.judged.name}: {case.judged.value:.4f}, PyTorch {case.reference.value:.4f}: "
         f"lost {lost:.2f} points, allowed {case.tolerance:g}"

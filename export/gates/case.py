@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from export.structure import Structure
 from export.trial import Measured
 from export.verification import Answered
 from serving.tasks import Task
@@ -36,23 +37,6 @@ class Verdict:
             "figures": dict(self.figures),
             "accepted": self.accepted,
         }
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What a graph is made of, in the session that serves it.
-
-    ``missing`` are promises of its architecture that it does not keep; ``overflows`` counts, of the calibration rows,
-    the sums of 16 bits that would overflow on a CPU without VNNI, and ``safe_here`` is whether this host computes
-    them right.
-    """
-
-    counts: Mapping[str, int] = field(default_factory=dict)
-    missing: Sequence[str] = ()
-    overflows: int = 0
-    sums: int = 0
-    needs: tuple[str, ...] = ()
-    safe_here: bool = True
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ QUESTION = "do rows get the same answers in random batches as alone?"
 
 
 def judge(case: Case) -> Verdict:
-    """Floats and static INT8 promise it; where dynamic INT8 lacks it, servers run each row alone, as it was verified."""
+    """Floats and static INT8 promise it; where dynamic INT8 lacks it, servers run each row alone."""
     found = case.measured.invariance
     consequence = "may be served in batches" if found.held else "each row is served alone"
     return Verdict(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export import bundle_writer
-from export.bundle_writer import check_name, next_version
+from export.bundle_writer import Contents, check_name, next_version
 from serving.bundle import GoldenRow, digest_folder, open_bundle, plain
 from serving.errors import BundleError, InvalidInput
 from serving.manifest import Manifest
@@ -18,7 +18,15 @@ from serving.tasks.text_classification import TextClassification
 from tests.serving.bundles import GOLDEN_ROWS, answered, write_assets, write_graph
 
 
-def write(folder: Path, version: int = 1, *, shift: float = 0.0, name: str = "toy", golden: int | None = None) -> Path:
+def write(
+    folder: Path,
+    version: int = 1,
+    *,
+    shift: float = 0.0,
+    name: str = "toy",
+    golden: int | None = None,
+    private_key: Path | None = None,
+) -> Path:
     """Write a bundle of the stub backend into ``folder/repository``; ``shift`` is added to the golden logits."""
     sources = folder / f"sources-{version}-{shift}-{golden}"
     sources.mkdir()
@@ -38,7 +46,8 @@ def write(folder: Path, version: int = 1, *, shift: float = 0.0, name: str = "to
         tolerance={"logits": 1e-4},
         max_batch_size=4,
     )
-    return bundle_writer.write(folder / "repository", manifest, {"model": graph}, assets, rows, task)
+    contents = Contents(task, {"model": graph}, assets, rows)
+    return bundle_writer.write(folder / "repository", manifest, contents, private_key)
 
 
 def test_what_is_written_opens_and_proves_itself(tmp_path: Path) -> None:

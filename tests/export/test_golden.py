@@ -68,7 +68,7 @@ def test_a_rare_label_is_not_crowded_out(task: TextClassification) -> None:
 def test_a_golden_row_is_a_request_with_the_answer_of_pytorch(task: TextClassification) -> None:
     rows: list[dict[str, Any]] = [{"text": "a", "label": "refund"}, {"text": "b", "text_pair": "c", "label": "cancel"}]
     reference = [task.decode({}, {"logits": np.array([0.5, index, 0.25], np.float32)}) for index in range(2)]
-    first, second = golden_rows(task, rows, reference, [1, 0])
+    first, second = golden_rows(task, rows, [{}, {}], reference, [1, 0])
     assert first.row == {"text": "b", "text_pair": "c"}
     assert second.row == {"text": "a"}
     assert first.answer["label"] == "refund"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.verification import compared_outputs, measure, run_singly
+from export.verification import compared_outputs, run_singly, verify
 from serving.backends import open_backend
 from serving.tasks.text_classification import TextClassification
 from serving.tensors import Array, Row, Tensors
@@ -46,36 +46,29 @@ def test_rows_are_run_one_by_one_without_padding(task: TextClassification, tmp_p
 
     requests = [{name: value for name, value in row.items() if name != "label"} for row in ROWS]
     encoded = [task.encode(row) for row in requests]
-    told: list[int] = []
-    found, seconds = run_singly(Watched(), task, encoded, told.append)
+    found = run_singly(Watched(), task, encoded)
     assert shapes == [(1, len(row["input_ids"])) for row in encoded]
-    assert told == [1] * 4
-    assert len(seconds) == 4
     for row, given in zip(requests, found, strict=True):
         assert given["logits"].tolist() == answered(task, "stub", graph, row)["logits"].tolist()
 
 
-def test_the_figures_of_a_candidate(task: TextClassification, tmp_path: Path) -> None:
-    (tmp_path / "graph").write_bytes(b"12345")
+def test_the_figures_of_an_answered_split(task: TextClassification) -> None:
     reference = [answer(task, str(row["label"])) for row in ROWS]
     answers: list[Row] = [*reference[:2], answer(task, "refund"), answer(task, "thanks", 2.5)]
-    candidate = measure("int8", task, ROWS, answers, reference, [0.001, 0.002, 0.003, 0.004], tmp_path / "graph")
-    assert candidate.metric == "accuracy"
-    assert candidate.value == 0.75
-    assert candidate.agreement == 0.75
-    assert candidate.largest_difference == 2.0
-    assert candidate.mean_difference == pytest.approx((2.0 + 0.5) / 4)
-    assert candidate.size == 5
-    assert candidate.p50_ms == 2.5
-    assert candidate.interval[0] <= 0.75 <= candidate.interval[1]
-    assert candidate.interval[0] < candidate.interval[1]
+    found = verify("int8", task, ROWS, answers, reference)
+    assert found.metric == "accuracy"
+    assert found.value == 0.75
+    assert found.agreement == 0.75
+    assert found.largest_difference == 2.0
+    assert found.mean_difference == pytest.approx((2.0 + 0.5) / 4)
+    assert found.interval[0] <= 0.75 <= found.interval[1]
+    assert found.interval[0] < found.interval[1]
 
 
-def test_pytorch_agrees_with_itself_and_has_no_latency(task: TextClassification) -> None:
+def test_pytorch_agrees_with_itself(task: TextClassification) -> None:
     reference = [answer(task, str(row["label"])) for row in ROWS]
-    candidate = measure("pytorch", task, ROWS, reference, reference, [], None)
-    assert (candidate.value, candidate.agreement, candidate.largest_difference) == (1.0, 1.0, 0.0)
-    assert (candidate.size, candidate.p50_ms, candidate.p99_ms) == (0, None, None)
+    found = verify("pytorch", task, ROWS, reference, reference)
+    assert (found.value, found.agreement, found.largest_difference) == (1.0, 1.0, 0.0)
 
 
 def test_only_what_comes_from_the_graph_is_compared(task: TextClassification) -> None:
@@ -85,4 +78,4 @@ def test_only_what_comes_from_the_graph_is_compared(task: TextClassification) ->
 def test_an_answer_of_another_shape_is_no_small_difference(task: TextClassification) -> None:
     wrong: Array = np.zeros(2, np.float32)
     with pytest.raises(ValueError, match="shape"):
-        measure("x", task, ROWS[:1], [{"label": "cancel", "logits": wrong}], [answer(task, "cancel")], [], None)
+        verify("x", task, ROWS[:1], [{"label": "cancel", "logits": wrong}], [answer(task, "cancel")])

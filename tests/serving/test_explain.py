@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from serving import processor
 from serving.__main__ import main
 from tests.serving.bundles import write_bundle
 
@@ -33,6 +34,19 @@ def test_it_is_told_why_rows_run_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert code == 0
     assert "rows run alone: max_batch_size" in out
     assert "cores; quota of its cgroup" in out
+
+
+def test_it_is_told_what_the_processor_lacks_and_what_is_done_about_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "read", lambda: processor.Processor("Some CPU", "x86_64", frozenset()))
+    write_bundle(tmp_path, "dense", backend="onnxruntime", stated={"needs": ["vnni"]})
+    write_bundle(tmp_path, "plain", backend="onnxruntime")
+    code, out = explained(tmp_path, capsys)
+    assert code == 0
+    dense, plain = out.split("model plain version 1")
+    assert "instructions    8-bit weights would overflow on this CPU (no VNNI): runs in the precise mode" in dense
+    assert "instructions" not in plain
 
 
 def test_model_that_does_not_load_is_told_beside_the_others_and_the_exit_code_is_not_0(

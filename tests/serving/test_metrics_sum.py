@@ -18,6 +18,7 @@ def process(rows: int, waiting: float, wait: float, ready: int) -> Metrics:
     metrics.predicted_wait.labels("intent").set(wait)
     metrics.ready.labels("intent", "1").set(ready)
     metrics.load_seconds.labels("intent", "1").set(wait)
+    metrics.info.labels("intent", "1", "sha256:1", "int8", "text-classification").set(1)
     return metrics
 
 
@@ -36,6 +37,8 @@ def test_counters_and_histograms_are_added_and_gauges_are_what_they_mean() -> No
     assert sample(whole, "downstream_predicted_wait_seconds") == 0.5
     assert sample(whole, "downstream_model_load_seconds", version="1") == 0.5
     assert sample(whole, "downstream_model_ready", version="1") == 0
+    known = {"version": "1", "digest": "sha256:1", "precision": "int8", "task": "text-classification"}
+    assert sample(whole, "downstream_model_info", **known) == 1, "it is one version, whoever answers"
 
 
 def test_of_a_process_that_ended_only_its_counts_are_added() -> None:

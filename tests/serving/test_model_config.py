@@ -133,12 +133,13 @@ def test_configuration_that_declares_another_model_is_refused(text: str, said: s
 
 
 def test_what_a_configuration_leaves_out_is_shown_complete(schema: Schema) -> None:
-    shown = to_json(completed(config_of("max_batch_size: 4 dynamic_batching { }"), schema))
+    shown = to_json(completed(config_of("max_batch_size: 4 dynamic_batching { }"), schema, "sha256:1"))
     assert shown["name"] == "intent"
     assert shown["backend"] == "downstream"
     assert shown["version_policy"] == {"latest": {"num_versions": 1}}
     assert shown["instance_group"][0]["count"] == 1
     assert shown["input"][0]["data_type"] == "TYPE_STRING"
+    assert shown["parameters"] == {"model_digest": {"string_value": "sha256:1"}}
     assert shown["dynamic_batching"]["max_queue_delay_microseconds"] == 0
     for absent in ("response_cache", "model_transaction_policy", "sequence_batching", "ensemble_scheduling"):
         assert absent not in shown, "perf_analyzer takes what is there for set"

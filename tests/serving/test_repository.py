@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from serving import model_config
+from serving.bundle import write_json
 from serving.errors import BundleError, NotFound, NotReady
+from serving.manifest import MANIFEST
 from serving.metrics import Metrics
 from serving.repository import Repository
 from serving.settings import Settings
-from tests.serving.bundles import LABELS, reseal, write_bundle
+from tests.serving.bundles import LABELS, manifest_of, reseal, write_bundle
 from tests.serving.held_backend import PATIENCE, HeldBackend
 
 Sample = Callable[..., float | None]
@@ -173,6 +176,77 @@ def test_bad_new_version_leaves_the_old_one_serving(repository: Repository, samp
     assert repository.ready
     with pytest.raises(NotReady, match="golden"):
         repository.get("intent", "2")
+
+
+GATE = {"gate": "accuracy", "passed": False, "message": "lost 3 points", "figures": {}, "accepted": ""}
+OVERFLOWING = {"needs": ("no-such-set",)}
+
+
+@pytest.mark.parametrize(
+    ("broken", "resealed", "changed", "said"),
+    [
+        ({"damaged": "model.json"}, {}, {}, r"model\.json was changed after it was written"),
+        ({"golden": []}, {}, {}, "has no golden rows"),
+        ({"stated": {"gates": [GATE]}}, {}, {}, "gate accuracy did not pass: lost 3 points"),
+        ({"stated": OVERFLOWING}, {}, {}, "needs no-such-set, .*backend stub has no setting"),
+        ({}, {"format": 3}, {}, "format 3 is newer than"),
+        ({}, {"backend": "abacus"}, {}, "unknown backend"),
+        ({}, {}, {"tolerance": {"logits": 9.0}}, r"manifest\.json was changed after it was written"),
+    ],
+    ids=["damaged", "unproved", "gate", "need", "future", "backend", "manifest"],
+)
+def test_whatever_refuses_a_new_version_the_old_one_goes_on_and_the_reason_is_told(
+    repository: Repository,
+    sample: Sample,
+    caplog: pytest.LogCaptureFixture,
+    broken: dict[str, object],
+    resealed: dict[str, object],
+    changed: dict[str, object],
+    said: str,
+) -> None:
+    write_bundle(repository.folder, version=1, labels=("old a", "old b"))
+    repository.load_all()
+    folder = write_bundle(repository.folder, version=2, **broken)  # type: ignore[arg-type]
+    if resealed:
+        reseal(folder, **resealed)
+    if changed:
+        write_json(folder / MANIFEST, {**manifest_of(folder), **changed})
+    with pytest.raises(BundleError, match=f"version 2: .*{said}"):
+        repository.load("intent")
+    assert label(repository).startswith("old")
+    assert states(repository) == {("intent", 1): "READY", ("intent", 2): "UNAVAILABLE"}
+    assert re.search(said, reason(repository, "intent", 2))
+    assert re.search(f"intent version 2 is quarantined: .*{said}", caplog.text)
+    assert sample("downstream_quarantined_total", model="intent", version="2") == 1
+    assert repository.ready
+
+
+def info(metrics: Metrics) -> list[dict[str, str]]:
+    """What is told of the versions that answer."""
+    (family,) = (found for found in metrics.registry.collect() if found.name == "downstream_model_info")
+    assert all(found.value == 1 for found in family.samples)
+    return [dict(found.labels) for found in family.samples]
+
+
+def test_metrics_tell_what_answers_and_nothing_of_what_did(repository: Repository, metrics: Metrics) -> None:
+    folder = write_bundle(repository.folder, stated={"quality": {"accuracy": 0.9}})
+    repository.load_all()
+    (first,) = info(metrics)
+    assert first == {
+        "model": "intent", "version": "1", "precision": "fp32", "task": "text-classification",
+        "digest": manifest_of(folder)["digest"],
+    }  # fmt: skip
+    repository.load("intent")
+    assert info(metrics) == [first]
+    reseal(folder, precision="int8")
+    repository.load("intent")
+    (changed,) = info(metrics)
+    assert (changed["precision"], changed["digest"] == first["digest"]) == ("int8", False)
+    write_bundle(repository.folder, version=2)
+    repository.load("intent")
+    assert [found["version"] for found in info(metrics)] == ["2"]
+    repository.unload("intent")
+    assert info(metrics) == []
 
 
 def test_version_that_is_overwritten_by_a_bad_one_goes_on_and_says_so(repository: Repository) -> None:

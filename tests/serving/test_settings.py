@@ -42,6 +42,7 @@ def test_every_setting_can_be_given_in_all_three_ways(setting: object, tmp_path:
     name = setting.name  # type: ignore[attr-defined]
     given = {"host": "0.0.0.0", "log_level": "error", "model_control": "explicit", "allow_shared_memory": True}
     given |= {"triton_graphs": "triton:8001", "trace_file": "traces.json", "cache_dir": "/cache", "coalesce": True}
+    given |= {"require_signature": "public.pem"}
     value = given.get(name, 7)
     quoted = f'"{value}"' if isinstance(value, str) else str(value).lower()
     option = "--" + name.replace("_", "-")

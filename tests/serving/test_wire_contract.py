@@ -106,7 +106,18 @@ def test_connection_serves_on_after_a_refusal(server: ServerProcess, wire: Wire)
         client.close()
 
 
-def test_health_and_metadata_of_the_client_libraries(server: ServerProcess, wire: Wire) -> None:
+def test_digest_of_the_version_is_told_to_those_who_ask(server: ServerProcess, served: Path, wire: Wire) -> None:
+    for model, place in FOLDERS.items():
+        digest = open_bundle(served / place).manifest.digest
+        answer = wire.ask(server, {"text": ["a"]}, model=model, parameters={"model_digest": True})
+        assert answer.parameters == {"model_digest": digest}
+    assert wire.ask(server, {"text": ["a"]}).parameters == {}
+    assert wire.ask(server, {"text": ["a"]}, parameters={"model_digest": False}).parameters == {}
+    with pytest.raises(InferenceServerException, match="'model_digest' must be true or false"):
+        wire.ask(server, {"text": ["a"]}, parameters={"model_digest": 1})
+
+
+def test_health_and_metadata_of_the_client_libraries(server: ServerProcess, served: Path, wire: Wire) -> None:
     async def as_called(value: object) -> object:
         return await value if asyncio.iscoroutine(value) else value  # type: ignore[misc]
 
@@ -119,6 +130,12 @@ def test_health_and_metadata_of_the_client_libraries(server: ServerProcess, wire
         metadata = await as_called(client.get_model_metadata("topic"))
         found = metadata if isinstance(metadata, dict) else {"versions": metadata.versions}  # type: ignore[attr-defined]
         assert list(found["versions"]) == ["2"]
+        config = await as_called(client.get_model_config("topic"))
+        if isinstance(metadata, dict):
+            told = {metadata["parameters"]["model_digest"], config["parameters"]["model_digest"]["string_value"]}  # type: ignore[index]
+        else:
+            told = {config.config.parameters["model_digest"].string_value}  # type: ignore[attr-defined]
+        assert told == {open_bundle(served / FOLDERS["topic"]).manifest.digest}
         index = await as_called(client.get_model_repository_index())
         entries = index if isinstance(index, list) else [{"name": m.name, "state": m.state} for m in index.models]  # type: ignore[attr-defined]
         states = {entry["name"]: entry["state"] for entry in entries}

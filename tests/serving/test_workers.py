@@ -157,6 +157,8 @@ def test_every_worker_answers_and_tells_the_sums(server: ServerProcess, each: Co
     for _, text in each.ask("GET", "/metrics"):
         ready = [line for line in text.splitlines() if line.startswith('downstream_model_ready{model="intent"')]
         assert [line.rpartition(" ")[2] for line in ready] == ["1.0"]
+        info = [line for line in text.splitlines() if line.startswith("downstream_model_info{")]
+        assert [line.rpartition(" ")[2] for line in info] == ["1.0", "1.0"], "one for each model"
         assert text.count("# TYPE downstream_requests_total counter") == 1
 
 

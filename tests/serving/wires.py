@@ -36,6 +36,7 @@ class Answer:
     model: str
     version: str
     outputs: dict[str, Array]
+    parameters: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,19 @@ class Wire:
         """The library's result in one form for all wires."""
         found = result.get_response()
         if not isinstance(found, dict):
-            found = {"id": found.id, "model_name": found.model_name, "model_version": found.model_version}
+            parameters = {name: value.string_param for name, value in found.parameters.items()}
+            found = {
+                "id": found.id,
+                "model_name": found.model_name,
+                "model_version": found.model_version,
+                "parameters": parameters,
+            }
         outputs = {name: result.as_numpy(name) for name in names}
         decoded = {
             name: array if array.dtype != np.object_ else np.vectorize(text)(array) for name, array in outputs.items()
         }
-        return Answer(found.get("id", ""), found["model_name"], found["model_version"], decoded)
+        told = found.get("parameters", {})
+        return Answer(found.get("id", ""), found["model_name"], found["model_version"], decoded, told)
 
     def status(self, error: type[DownstreamError]) -> str:
         """What the library's exception says is the status of such an error."""

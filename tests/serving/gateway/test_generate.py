@@ -105,6 +105,13 @@ def test_answer_has_every_output_by_its_name(client: TestClient) -> None:
     assert "id" not in client.post(GENERATE, json={"text": "hello"}).json()
 
 
+def test_digest_is_in_the_answer_if_asked_for(client: TestClient) -> None:
+    digest = client.get("/v2/models/intent").json()["parameters"]["model_digest"]
+    for asked in ({"model_digest": True}, {"parameters": {"model_digest": True}}):
+        assert client.post(GENERATE, json={"text": "a", **asked}).json()["model_digest"] == digest
+    assert "model_digest" not in client.post(GENERATE, json={"text": "a"}).json()
+
+
 def test_several_rows_have_flat_lists(client: TestClient) -> None:
     rows = [client.post(GENERATE, json={"text": text}).json() for text in ("a", "bb")]
     found = client.post(GENERATE, json={"text": ["a", "bb"]}).json()

@@ -136,7 +136,7 @@ def test_configuration_is_what_clients_of_triton_read_from_it(client: TestClient
     assert found["dynamic_batching"]["max_queue_delay_microseconds"] == 0
     assert found["version_policy"] == {"latest": {"num_versions": 1}}
     assert found["instance_group"][0]["kind"] == "KIND_CPU"
-    assert found["parameters"] == {}
+    assert found["parameters"] == {"model_digest": {"string_value": metadata["parameters"]["model_digest"]}}
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"ready": false}', b'{"ready": true}', b'{"unknown": 1}'])

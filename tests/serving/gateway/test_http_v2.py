@@ -119,6 +119,16 @@ def test_version_may_be_named(client: TestClient) -> None:
     assert answer.json() == predict(client, [ROW]).json()
 
 
+def test_prediction_tells_the_digest_of_its_version_if_asked(client: TestClient, loaded: Repository) -> None:
+    digest = loaded.get("intent").bundle.manifest.digest
+    assert client.post(PREDICT, json={"instances": [ROW], "model_digest": True}).json()["model_digest"] == digest
+    assert client.get("/v1/models/intent").json()["digest"] == digest
+    for body in ({"instances": [ROW]}, {"instances": [ROW], "model_digest": False}):
+        assert set(client.post(PREDICT, json=body).json()) == {"predictions"}
+    refused = client.post(PREDICT, json={"instances": [ROW], "model_digest": "yes"})
+    assert (refused.status_code, "must be true or false, got 'yes'" in refused.json()["error"]) == (400, True)
+
+
 def test_hot_routes_take_only_post(client: TestClient) -> None:
     for path in (PREDICT, INFER):
         response = client.get(path)

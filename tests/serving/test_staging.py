@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.staging import backend_in, publish, staged
+from serving.staging import backend_in, publish, staged
 
 
 def names(folder: Path) -> list[str]:

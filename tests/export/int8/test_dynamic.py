@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-
 from export.quantize import dynamic_int8, integer_products
+
 from serving.backends import open_backend
 from tests.export.test_onnx_graph import written
 

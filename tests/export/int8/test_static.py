@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-
 from export.quantize import integer_products
 from export.static_int8 import static_int8
+
 from finetune.checkpoint import open_checkpoint
 from serving.backends import open_backend
 from serving.bundle import open_bundle

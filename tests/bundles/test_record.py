@@ -1,0 +1,63 @@
+"""What a manifest tells, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bundles.record import flat, in_bytes, part_of, record, sizes
+from serving.bundle import Manifest, open_bundle
+
+
+def test_an_older_manifest_has_a_digest_all_the_same(version: Path) -> None:
+    manifest = open_bundle(version).manifest
+    kept = record(manifest)
+    assert (kept.gates, kept.licence, kept.needs, kept.host) == ((), None, None, None)
+    assert kept.digest.startswith("sha256:")
+    changed = {**manifest.files, "model.json": "sha256:0"}
+    assert record(dataclasses.replace(manifest, files=changed)).digest != kept.digest
+    reordered = dict(reversed(manifest.files.items()))
+    assert record(dataclasses.replace(manifest, files=reordered)).digest == kept.digest
+
+
+def test_a_newer_manifest_is_taken_at_its_word(version: Path) -> None:
+    told = {**open_bundle(version).manifest.__dict__, "gates": [{"gate": "speed"}], "host": "h", "digest": "sha256:d"}
+    kept = record(cast(Manifest, SimpleNamespace(**told)))
+    assert (kept.gates, kept.host, kept.digest) == ([{"gate": "speed"}], "h", "sha256:d")
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("model.json", "graph"),
+        ("model.json.data", "graph"),
+        ("assets/labels.json", "assets"),
+        ("golden.jsonl", "golden"),
+        ("manifest.json", "rest"),
+        ("labels.txt", "rest"),
+    ],
+)
+def test_every_file_is_in_a_part(version: Path, name: str, part: str) -> None:
+    assert part_of(open_bundle(version).manifest, name) == part
+
+
+def test_the_parts_are_all_there_is(version: Path) -> None:
+    found = sizes(open_bundle(version).manifest, version)
+    assert sum(found.values()) == sum(path.stat().st_size for path in version.rglob("*") if path.is_file())
+    assert found["graph"] == (version / "model.json").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (23_537_901, "23.5 MB")]
+)
+def test_bytes_for_people(count: int, told: str) -> None:
+    assert in_bytes(count) == told
+
+
+def test_nested_names_are_joined_and_lists_stay() -> None:
+    nested: dict[str, Any] = {"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None}
+    assert flat(nested) == {"a.b.c": 1, "a.d": [1, 2], "e": None}

@@ -14,7 +14,7 @@ from export.bundle_writer import Contents
 from export.evidence import Candidate, Evidence
 from export.temperature import calibrate
 from finetune.checkpoint import Checkpoint
-from serving.bundle import write_json
+from serving.bundle import read_bundle, write_json
 from serving.calibration import TEMPERATURE
 from serving.manifest import Manifest
 from serving.tasks import Task, find
@@ -48,6 +48,7 @@ class Delivery:
             model = args.target and stack.enter_context(self._graph_model(kept, manifest, task, proof))
             contents = self._contents(kept, manifest, task, proof)
             written = bundle_writer.write(args.repository, manifest, contents, args.sign)
+            self.evidence.bundle = read_bundle(written).manifest
             return {"bundle": written, **({"graph": triton_graph.place(model, args.repository)} if model else {})}
 
     def quarantine(self) -> Path | None:
@@ -59,7 +60,9 @@ class Delivery:
         proof = self._proof(kept, task)
         version = bundle_writer.next_version(self.args.quarantine / self.args.name)
         manifest = self._manifest(kept, version, proof)
-        return bundle_writer.quarantine(self.args.quarantine, manifest, self._contents(kept, manifest, task, proof))
+        written = bundle_writer.quarantine(self.args.quarantine, manifest, self._contents(kept, manifest, task, proof))
+        self.evidence.bundle = read_bundle(written).manifest
+        return written
 
     def write_reports(self, output: Path) -> None:
         """The report as a page and as data, beside the checkpoint."""
@@ -86,6 +89,7 @@ class Delivery:
 
     def _contents(self, kept: Candidate, manifest: Manifest, task: Task, proof: golden.Proof) -> Contents:
         assert self.evidence.reference is not None
+        self.evidence.bundle = manifest
         return Contents(
             task=task,
             graphs=dict.fromkeys(task.graphs, kept.graphed.file),

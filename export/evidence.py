@@ -10,6 +10,7 @@ from export.gates.case import Verdict
 from export.structure import Structure
 from export.trial import Graphed, Measured
 from export.verification import Answered
+from serving.manifest import Manifest
 
 
 class Shape(Protocol):
@@ -114,6 +115,7 @@ class Evidence:
 
     ``served_route`` and ``quantized_route`` are the names of the ``routes`` to the graph that serves in floating point
     and to the one that integers are made of. ``drift`` is that of the kept graph, or of the one that came nearest.
+    ``bundle`` is the manifest of what goes to the repository or to quarantine; it has a digest once it is written.
     """
 
     reference: Answered | None = None
@@ -125,6 +127,7 @@ class Evidence:
     drift: Sequence[Drift] = ()
     remarks: list[str] = field(default_factory=list)
     failure: str = ""
+    bundle: Manifest | None = None
 
     @property
     def kept(self) -> Candidate | None:

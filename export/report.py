@@ -11,7 +11,6 @@ from export.evidence import Candidate, Evidence
 from export.parts import parts
 from export.verification import Answered
 from reporting.page import Page
-from serving.manifest import Manifest
 
 HTML, JSON = "export_report.html", "export_report.json"
 
@@ -28,15 +27,11 @@ def line(candidate: Candidate, reference: Answered) -> str:
     )
 
 
-def page(name: str, evidence: Evidence, manifest: Manifest | None = None) -> str:
-    """The report as one self-contained HTML page.
-
-    ``manifest`` is that of the bundle, as far as it is known when the page is made: a page inside of a bundle cannot
-    tell the digest of that bundle.
-    """
+def page(name: str, evidence: Evidence) -> str:
+    """The report as one self-contained HTML page. One inside of a bundle cannot tell the digest of that bundle."""
     found = Page(f"Export report: {name}", _subtitle(evidence))
     for heading, blocks, note in (
-        (summary.HEADING, summary.blocks(evidence, manifest), ""),
+        (summary.HEADING, summary.blocks(evidence), ""),
         (gates.HEADING, gates.blocks(evidence), gates.NOTE),
         (candidates.HEADING, candidates.blocks(evidence), candidates.NOTE),
         (quality.HEADING, quality.blocks(evidence), quality.NOTE),
@@ -44,22 +39,22 @@ def page(name: str, evidence: Evidence, manifest: Manifest | None = None) -> str
         (graph.HEADING, graph.blocks(evidence), graph.NOTE),
         (behaviour.HEADING, behaviour.blocks(evidence), ""),
         (shapes.HEADING, shapes.blocks(evidence), shapes.NOTE),
-        (origin.HEADING, origin.blocks(manifest), ""),
+        (origin.HEADING, origin.blocks(evidence), ""),
     ):
         if blocks:
             found.section(heading, *blocks, note=note)
     return found.html()
 
 
-def as_json(evidence: Evidence, manifest: Manifest | None = None) -> dict[str, Any]:
+def as_json(evidence: Evidence) -> dict[str, Any]:
     """Everything of the page as plain data; null stands for what is no number, which JSON does not have."""
-    kept, reference = evidence.kept, evidence.reference
+    kept, reference, bundle = evidence.kept, evidence.reference, evidence.bundle
     told = {
-        "verdict": summary.sentence(evidence, manifest),
+        "verdict": summary.sentence(evidence),
         "failure": evidence.failure,
         "remarks": evidence.remarks,
         "kept": kept.name if kept and kept.kept else None,
-        "bundle": manifest and {name: getattr(manifest, name) for name in ("name", "version", "digest")},
+        "bundle": bundle and {name: getattr(bundle, name) for name in ("name", "version", "digest", "source", "host")},
         "pytorch": reference and {**reference.summary(), "scores": reference.scores},
         "candidates": {one.name: _candidate(one, evidence) for one in evidence.candidates},
         "parts": {one.name: parts(one.graphed.file) for one in evidence.compared},

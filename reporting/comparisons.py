@@ -48,7 +48,7 @@ def tradeoff(
     """
     points = [point for point in points if math.isfinite(point.x) and math.isfinite(point.y)]
     with drawing.chart(max(3.2, 1.2 + LINE * (len(points) + 1) / 72)) as (figure, axes):
-        for index, kind in reversed(list(enumerate(kinds))):
+        for index, kind in enumerate(kinds):
             own = [point for point in points if point.kind == kind]
             for point in own:
                 _point(axes, point, index)
@@ -112,10 +112,11 @@ def _point(axes: Axes, point: Point, index: int) -> None:
 
 def _name(axes: Axes, name: str, x: float, y: float, *, strong: bool = False) -> Annotation:
     """A name right of the plot with a line to its point; its height is set when all are there."""
+    line = {"arrowstyle": "-", "color": INK, "alpha": 0.3, "linewidth": 0.6}
     return axes.annotate(
         drawing.label(name), xy=(x, y), xytext=(1.04, 0.5), textcoords="axes fraction", va="center", fontsize=8,
         fontweight="bold" if strong else "normal", annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.3, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3},
+        arrowprops={**line, "shrinkA": 2, "shrinkB": 3, "relpos": (0, 0.5)},
     )  # fmt: skip
 
 

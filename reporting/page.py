@@ -28,7 +28,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Toned:
-    """A value of a table that also says by its look what to think of it: good, bad, warn, soft or strong."""
+    """A value of a table that also says by its look what it is: good, bad, warn, soft, a name, or a strong name."""
 
     value: object
     tone: str
@@ -44,8 +44,12 @@ class Section:
 
 
 def facts(figures: Mapping[str, object]) -> Block:
-    """Tiles of ``name -> key figure``; numbers are shown with four digits."""
-    return Block("facts", {"figures": {name: shown(value) for name, value in figures.items()}})
+    """Tiles of ``name -> key figure``; numbers are shown with four digits.
+
+    A tuple of two is a figure and what stands below it in small letters, as its interval.
+    """
+    pairs = {name: value if isinstance(value, tuple) else (value, "") for name, value in figures.items()}
+    return Block("facts", {"figures": {name: (shown(value), shown(small)) for name, (value, small) in pairs.items()}})
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], numeric: Collection[int] = ()) -> Block:
@@ -70,13 +74,13 @@ def text(paragraph: str) -> Block:
     return Block("text", {"paragraph": paragraph})
 
 
-def verdict(passed: bool, message: str, *, accepted: str = "", note: str = "") -> Block:
+def verdict(passed: bool, message: str, *, name: str = "", accepted: str = "", note: str = "") -> Block:
     """One line that says whether a gate or a limit holds, in words as well as in colour.
 
-    ``accepted`` is why a failure was let pass; ``note`` stands below in small letters.
+    ``name`` is that of the gate, ``accepted`` why a failure was let pass; ``note`` stands below in small letters.
     """
     word = "Passed" if passed else "Accepted" if accepted else "Failed"
-    return Block("verdict", {"word": word, "message": message, "accepted": accepted, "note": note})
+    return Block("verdict", {"word": word, "name": name, "message": message, "accepted": accepted, "note": note})
 
 
 def code(listing: str) -> Block:

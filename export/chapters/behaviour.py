@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from export.chapters.candidates import named
 from export.evidence import Candidate, Evidence
 from export.gates import calibration, saturation
 from export.invariance import BATCH, BOUND
@@ -28,21 +29,21 @@ def _batches(candidates: list[Candidate]) -> Iterator[Block]:
     )
     rows = [
         [
-            one.name, found.rows, found.batches, f"{found.flips:,} ({100 * found.flip_rate:.2g} %)",
+            named(one), found.rows, found.batches, f"{found.flips:,} ({100 * found.flip_rate:.2g} %)",
             f"{100 * found.difference:.2g} %",
-            Toned("in batches", "good") if found.held else Toned("each row alone", "warn"),
+            Toned("in batches", "good") if found.held else Toned("row by row", "warn"),
         ]
         for one in candidates
         if (found := one.measured.invariance)
     ]  # fmt: skip
-    headers = ["graph", "rows", "arrangements", "labels flipped", "largest difference, of the spread", "served"]
+    headers = ["graph", "rows", "arrangements", "labels flipped", "moved, of the spread", "served"]
     yield table(headers, rows, numeric=[1, 2, 3, 4])
 
 
 def _overflow(candidates: list[Candidate]) -> Iterator[Block]:
     rows = [
         [
-            one.name, figures["sums"], figures["overflows"],
+            named(one), figures["sums"], figures["overflows"],
             f"{100 * figures['overflows'] / max(1, figures['sums']):.2g} %", ", ".join(figures["needs"]) or "nothing",
         ]
         for one in candidates
@@ -63,7 +64,7 @@ def _probabilities(candidates: list[Candidate]) -> Iterator[Block]:
         return
     reference = next(figures["pytorch"] for figures in found.values() if "pytorch" in figures)
     rows = [
-        [name, f"{side['raw']:.4f}", f"{side['error']:.4f}", f"{side['temperature']:.3f}"]
+        [Toned(name, "name"), f"{side['raw']:.4f}", f"{side['error']:.4f}", f"{side['temperature']:.3f}"]
         for name, side in {"PyTorch": reference, **sides}.items()
     ]
     yield text(

@@ -26,14 +26,14 @@ def blocks(evidence: Evidence) -> list[Block]:
     metric = candidates[0].answered.metric
     plot = tradeoff(points, "rows a second, all cores busy", metric, (KEPT, PASSED, REJECTED), level)
     caption = (
-        f"Right and up is better. Bars are the 95 % interval of {metric}. Pale: a graph that passes its gates is as "
-        f"good in {metric}, speed and size, and better in one of them."
+        f"Right and up is better. Bars are the 95 % interval of {metric}. Pale: another graph that passes its "
+        f"gates is as good in both and better in one. Beside the names: the size."
     )
     return [figure(plot, caption), _quality(candidates), _cost(candidates), _outcomes(candidates)]
 
 
 def outdone(candidate: Candidate, candidates: Sequence[Candidate]) -> bool:
-    """Whether a graph that passes its gates is as good in metric, rows a second and size, and better in one."""
+    """Whether a graph that passes its gates is as good in metric and rows a second, and better in one of them."""
     own = _merits(candidate)
     others = [_merits(other) for other in candidates if other is not candidate and not other.missed]
     return any(
@@ -41,8 +41,8 @@ def outdone(candidate: Candidate, candidates: Sequence[Candidate]) -> bool:
     )
 
 
-def _merits(candidate: Candidate) -> tuple[float, float, float]:
-    return candidate.answered.value, candidate.measured.rows_per_second, -candidate.size
+def _merits(candidate: Candidate) -> tuple[float, float]:
+    return candidate.answered.value, candidate.measured.rows_per_second
 
 
 def _point(candidate: Candidate, candidates: Sequence[Candidate]) -> Point:
@@ -55,18 +55,18 @@ def _point(candidate: Candidate, candidates: Sequence[Candidate]) -> Point:
     )  # fmt: skip
 
 
-def _named(candidate: Candidate) -> Toned:
-    return Toned(candidate.name, "strong" if candidate.kept else "")
+def named(candidate: Candidate) -> Toned:
+    """The name of a graph for a table; the one that was kept stands out."""
+    return Toned(candidate.name, "strong" if candidate.kept else "name")
 
 
 def _quality(candidates: Sequence[Candidate]) -> Block:
     metric = candidates[0].answered.metric
-    headers = ["graph", metric, "95 % interval", "labels as PyTorch", "largest difference", "mean", "flips in batches"]
+    headers = ["graph", f"{metric} [95 %]", "same labels", "largest diff.", "mean diff.", "flips in batches"]
     rows = [
         [
-            _named(one),
-            f"{one.answered.value:.4f}",
-            f"{one.answered.interval[0]:.4f} to {one.answered.interval[1]:.4f}",
+            named(one),
+            f"{one.answered.value:.4f} [{one.answered.interval[0]:.4f}, {one.answered.interval[1]:.4f}]",
             f"{100 * one.answered.agreement:.2f} %",
             f"{one.answered.largest_difference:.2g}",
             f"{one.answered.mean_difference:.2g}",
@@ -78,13 +78,13 @@ def _quality(candidates: Sequence[Candidate]) -> Block:
 
 
 def _cost(candidates: Sequence[Candidate]) -> Block:
-    headers = ["graph", "size, MB", "p50, ms", "p99, ms", "rows/s", "memory, MB", "speed, × fp32", "to make, s"]
+    headers = ["graph", "size, MB", "p50, ms", "p99, ms", "rows/s", "RAM, MB", "× fp32 [95 %]", "made, s"]
     rows = []
     for one in candidates:
         measured, speedup = one.measured, one.measured.speedup
         rows.append(
             [
-                _named(one),
+                named(one),
                 f"{one.size / 1e6:.1f}",
                 f"{measured.p50_ms:.2f}",
                 f"{measured.p99_ms:.2f}",
@@ -98,7 +98,8 @@ def _cost(candidates: Sequence[Candidate]) -> Block:
 
 
 def _outcomes(candidates: Sequence[Candidate]) -> Block:
-    def tone(one: Candidate) -> str:
-        return "bad" if one.missed else "good" if one.kept else ""
-
-    return table(["graph", "outcome"], [[_named(one), Toned(one.outcome, tone(one))] for one in candidates])
+    rows = []
+    for one in candidates:
+        word, _, reason = one.outcome.partition("; " if not one.missed else ": ")
+        rows.append([named(one), Toned(word, "bad" if one.missed else "good" if one.kept else ""), reason])
+    return table(["graph", "outcome", "because"], rows)

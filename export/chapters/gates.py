@@ -23,14 +23,14 @@ def blocks(evidence: Evidence) -> list[Block]:
 def _told(found: Verdict) -> Block:
     gate = next(gate for gate in GATES if found.gate == gate.NAME)
     note = f"Asks: {gate.QUESTION} Exit code {gate.CODE}."
-    return verdict(found.passed, f"{found.gate}: {found.message}", accepted=found.accepted, note=note)
+    return verdict(found.passed, found.message, name=found.gate, accepted=found.accepted, note=note)
 
 
 def _marks(candidates: list[Candidate]) -> Block:
     rows = []
     for candidate in candidates:
         found = {verdict.gate: verdict for verdict in candidate.verdicts}
-        name = Toned(candidate.name, "strong") if candidate.kept else candidate.name
+        name = Toned(candidate.name, "strong" if candidate.kept else "name")
         rows.append([name, *(_mark(found.get(gate.NAME)) for gate in GATES)])
     return table(["graph", *(gate.NAME for gate in GATES)], rows)
 

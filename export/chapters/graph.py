@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from export import operators
 from export.evidence import Candidate, Evidence, Route
 from export.parts import parts
 from reporting import charts
-from reporting.page import Block, Toned, figure, table
+from reporting.page import Block, Toned, figure, folded, table
 
 HEADING = "Graph"
+NAMES = {**operators.LABELS, "floating": "matrix products in floats"}
+# Operators that are worth a reader's time; the others are there to be opened.
+MOST = 16
 NOTE = "Operators are counted in the session as ONNX Runtime optimized it, which is what runs."
 
 
@@ -45,12 +49,11 @@ def _outcome(route: Route, evidence: Evidence) -> Toned:
 
 
 def _operators(sides: Sequence[Candidate]) -> list[Block]:
-    kinds = list(dict.fromkeys(kind for side in sides for kind in side.structure.counts))
-    if not kinds:
-        return []
-    kinds.sort(key=lambda kind: -max(side.structure.counts.get(kind, 0) for side in sides))
-    rows = [[kind, *(side.structure.counts.get(kind) for side in sides)] for kind in kinds]
-    return [table(["operators", *(side.name for side in sides)], rows, numeric=range(1, len(sides) + 1))]
+    kinds = dict.fromkeys(kind for side in sides for kind in side.structure.counts)
+    rows = [[NAMES.get(kind, kind), *(side.structure.counts.get(kind) for side in sides)] for kind in kinds]
+    headers = ["operators", *(side.name for side in sides)]
+    tables = [table(headers, some, numeric=range(1, len(headers))) for some in (rows[:MOST], rows[MOST:]) if some]
+    return [*tables[:1], *(folded(f"{len(rows) - MOST} more kinds of operators", rest) for rest in tables[1:])]
 
 
 def _sizes(sides: Sequence[Candidate]) -> list[Block]:

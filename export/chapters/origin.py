@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 import yaml
 
+from export.evidence import Evidence
 from reporting.page import Block, code, folded, table
-from serving.manifest import Manifest
 
 HEADING = "Where it comes from"
 
 
-def blocks(manifest: Manifest | None) -> list[Block]:
+def blocks(evidence: Evidence) -> list[Block]:
     """Base model, data, commit and host as a table; recipe, packages and digests of the weights to be opened."""
+    manifest = evidence.bundle
     if manifest is None:
         return []
     told = {"licence": manifest.licence, **manifest.source, **{f"host: {k}": v for k, v in manifest.host.items()}}

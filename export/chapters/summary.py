@@ -3,50 +3,53 @@
 from __future__ import annotations
 
 from export.evidence import Candidate, Evidence, Route
+from export.verification import Answered
 from reporting.page import Block, facts, text, verdict
-from serving.manifest import Manifest
 
 HEADING = "Result"
 
 
-def blocks(evidence: Evidence, manifest: Manifest | None) -> list[Block]:
+def blocks(evidence: Evidence) -> list[Block]:
     """One sentence, the key figures of the graph that was kept or came nearest, and what was remarked on the way."""
+    shown = tiles(evidence)
+    bundle = evidence.bundle
+    digest = f"Digest of the bundle: {bundle.digest}" if bundle and bundle.digest else ""
+    told = [*([digest] if digest else []), *(f"Remark: {remark}" for remark in evidence.remarks)]
+    reasons = {} if evidence.failure else _accepted(evidence)
+    accepted = "; ".join(f"{gate}: {reason}" for gate, reason in reasons.items())
     return [
-        verdict(not evidence.failure, sentence(evidence, manifest)),
-        facts(tiles(evidence, manifest)),
-        *(text(remark) for remark in evidence.remarks),
+        verdict(not evidence.failure and not accepted, sentence(evidence), accepted=accepted),
+        *([facts(shown)] if shown else []),
+        *(text(line) for line in told),
     ]
 
 
-def sentence(evidence: Evidence, manifest: Manifest | None) -> str:
+def sentence(evidence: Evidence) -> str:
     """What was written where, or why nothing was."""
-    kept = evidence.kept
-    if evidence.failure or kept is None:
-        where = f"{kept.name} came nearest and went to quarantine, " if kept else "no graph could be measured, "
-        return f"{where}nothing was written to the repository: {evidence.failure or 'no graph was tried'}"
-    accepted = [found.gate for found in kept.verdicts if found.accepted]
-    gates = f"fails {', '.join(accepted)}, which a person accepted, and passes" if accepted else "passes"
-    bundle = f" as {manifest.name}, version {manifest.version}" if manifest else ""
-    return f"{kept.name} {gates} every {'other ' if accepted else ''}gate and was written to the repository{bundle}"
+    kept, bundle = evidence.kept, evidence.bundle
+    written = f" as {bundle.name}, version {bundle.version}" if bundle else ""
+    if kept is None:
+        return f"no graph could be measured, nothing was written: {evidence.failure or 'no graph was tried'}"
+    if evidence.failure and (kept.kept or not bundle):
+        return f"nothing was written: {evidence.failure}"
+    if evidence.failure:
+        return f"{kept.name} came nearest and is in quarantine{written}, not in the repository: {evidence.failure}"
+    accepted = ", ".join(_accepted(evidence))
+    gates = f"passes its gates but for {accepted}, which a person accepted," if accepted else "passes every gate"
+    return f"{kept.name} {gates} and was written to the repository{written}"
 
 
-def tiles(evidence: Evidence, manifest: Manifest | None) -> dict[str, object]:
+def tiles(evidence: Evidence) -> dict[str, object]:
     """Name and value of each key figure that is known."""
-    found: dict[str, object] = {}
-    kept, reference = evidence.kept, evidence.reference
+    kept = evidence.kept
+    found = _metric(evidence.reference, "PyTorch") if evidence.reference else {}
     if kept:
-        found.update(_figures(kept, evidence.candidates[0]))
-    if reference:
-        low, high = reference.interval
-        label = f"{reference.metric} of PyTorch"
-        found = {**dict(list(found.items())[:1]), label: f"{reference.value:.4f} [{low:.4f}, {high:.4f}]", **found}
+        found |= _metric(kept.answered, kept.name) | _figures(kept, evidence.candidates[0])
     route = chosen(evidence)
     if route:
-        found["ONNX opset, IR"] = f"{route.opset}, {route.ir}"
-    if manifest:
-        found["needs"] = ", ".join(manifest.needs) or "no instruction set"
-        if manifest.digest:
-            found["digest"] = manifest.digest
+        found["ONNX opset"] = (route.opset, f"IR {route.ir}")
+    if kept:
+        found["needs of a CPU"] = ", ".join(kept.graphed.needs) or "nothing"
     return found
 
 
@@ -58,17 +61,24 @@ def chosen(evidence: Evidence) -> Route | None:
     return next((route for route in evidence.routes if route.name == wanted), None)
 
 
-def _figures(kept: Candidate, floats: Candidate) -> dict[str, object]:
-    answered, measured = kept.answered, kept.measured
+def _accepted(evidence: Evidence) -> dict[str, str]:
+    """The reasons for which the graph was kept in spite of gates, by gate."""
+    return {found.gate: found.accepted for found in (evidence.kept.verdicts if evidence.kept else ()) if found.accepted}
+
+
+def _metric(answered: Answered, whose: str) -> dict[str, object]:
     low, high = answered.interval
-    speedup = measured.speedup
-    before = f"{floats.size / 1e6:.1f} → " if kept is not floats else ""
+    return {f"{answered.metric} of {whose}": (f"{answered.value:.4f}", f"{low:.4f} to {high:.4f}")}
+
+
+def _figures(kept: Candidate, floats: Candidate) -> dict[str, object]:
+    measured, speedup = kept.measured, kept.measured.speedup
+    before = f"of {floats.size / 1e6:.1f} MB in fp32" if kept is not floats else ""
     return {
-        f"{answered.metric} of {kept.name}": f"{answered.value:.4f} [{low:.4f}, {high:.4f}]",
-        "labels as PyTorch": f"{100 * answered.agreement:.2f} %",
-        "size": f"{before}{kept.size / 1e6:.1f} MB",
-        **({"speed": f"{speedup.ratio:.2f} × fp32 [{speedup.low:.2f}, {speedup.high:.2f}]"} if speedup else {}),
-        "rows a second, busy": f"{measured.rows_per_second:,.0f}",
-        "one row, p50 and p99": f"{measured.p50_ms:.1f}, {measured.p99_ms:.1f} ms",
-        "memory of the process": f"{measured.memory / 1e6:,.0f} MB",
+        "labels as PyTorch": f"{100 * kept.answered.agreement:.2f} %",
+        "size": (f"{kept.size / 1e6:.1f} MB", before),
+        **({"speed": (f"{speedup.ratio:.2f} ×", f"{speedup.low:.2f} to {speedup.high:.2f} × fp32")} if speedup else {}),
+        "rows a second": (f"{measured.rows_per_second:,.0f}", "all cores busy"),
+        "one row alone": (f"{measured.p50_ms:.1f} ms", f"p99 {measured.p99_ms:.1f} ms"),
+        "memory": (f"{measured.memory / 1e6:,.0f} MB", "of the process that serves"),
     }

@@ -34,6 +34,8 @@ def main(argv: Sequence[str]) -> int:
     import transformers
 
     folder, auto_class, declared, samples, target, device, routes = argv
+    # Tracing is Python; more threads would spin on the cores that PyTorch answers the validation split on meanwhile.
+    torch.set_num_threads(1)
     model = getattr(transformers, auto_class).from_pretrained(folder, dtype=torch.float32).eval()
     with np.load(samples) as arrays:
         inputs = {name: torch.from_numpy(arrays[name]) for name in arrays.files}

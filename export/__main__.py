@@ -13,12 +13,12 @@ from typing import Any
 from transformers.utils.logging import disable_progress_bar
 
 from export import bundle_writer, judging, ladder, report, signing, triton_graph
+from export.child import ExportError
 from export.delivery import Delivery
 from export.evidence import Candidate, Evidence
 from export.floating import make_floats
 from export.int8.saturation import saturates
 from export.ladder import Bench, GateFailed
-from export.onnx_graph import ExportError
 from export.options import parser
 from export.refusals import check_model
 from export.rungs import FP32, Source, rungs_of

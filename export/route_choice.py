@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from export.child import ExportError
 from export.graph_version import opset
-from export.onnx_graph import ExportError
 from export.operators import Operators, count
 from export.routes import UNFUSED
 from export.sweep import Answered, compare

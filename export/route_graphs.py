@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.onnx_graph import ExportError, name_axes
+from export.axes import name_axes
+from export.child import ExportError
 from serving.tensors import Field, Graph
 
 # With LayerNormalization and without Gelu, which ONNX Runtime's optimizer knows as it was written before opset 20.

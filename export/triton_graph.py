@@ -15,8 +15,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import graph_version, triton_accelerator, triton_config, triton_releases, triton_validation, triton_warmup
+from export.child import ExportError
 from export.golden import Proof
-from export.onnx_graph import ExportError
 from export.triton_accelerator import Accelerator
 from export.triton_releases import Release
 from export.triton_validation import BACKEND, GRAPH_FILE

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,9 @@ import onnx
 import pytest
 
 from export import operators, routes, sweep
+from export.int8.dynamic import dynamic_int8
+from export.int8.saturation import saturates
+from export.int8.static import static_int8
 from export.routes import FUSED, FUSING, NATIVE, OPTIMIZED, TRACED
 from serving.backends import open_backend
 from serving.tensors import Array, Graph, stack
@@ -118,12 +120,12 @@ def test_the_graph_of_transformers_exporters_is_the_model(slow: dict[str, Export
 
 
 def dynamic(one: Exported, source: Path, target: Path) -> None:
-    import_module("export.quantize").dynamic_int8(source, target)
+    dynamic_int8(source, target, seven_bits=saturates())
 
 
 def static(one: Exported, source: Path, target: Path) -> None:
     rows = [families.row(length) for length in (5, 9, 14, 20, 33, 60)]
-    import_module("export.static_int8").static_int8(source, target, one.graph, rows)
+    static_int8(source, target, one.graph, rows, seven_bits=saturates())
 
 
 @pytest.mark.parametrize("quantize", [dynamic, static])

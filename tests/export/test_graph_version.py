@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from export.child import ExportError
 from export.graph_version import FIRST_IR_OF_TYPES, fit, fit_file, opset
-from export.onnx_graph import ExportError
 from export.triton_releases import RUNTIMES, Release, find
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)

@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from export import route_choice
-from export.onnx_graph import ExportError
+from export.child import ExportError
 from export.route_choice import Route, choose, duel, fastest
 from export.sweep import Answered
-from tests.export.test_onnx_graph import GRAPH, written
+from tests.export.test_axes import GRAPH, written
 
 ROWS = [{"input_ids": np.arange(1, n), "attention_mask": np.ones(n - 1, np.int64)} for n in (3, 9, 5)]
 

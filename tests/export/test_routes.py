@@ -10,17 +10,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export import route_graphs, routes
-from export.onnx_graph import ExportError
+from export import child, route_graphs, routes
+from export.child import ExportError
 from export.route_graphs import read_graph
-from tests.export.test_onnx_graph import GRAPH, ended, shapes, written
+from tests.export.test_axes import GRAPH, shapes, written
+from tests.export.test_child import ended
 
 
 def test_it_is_traced_on_rows_of_unlike_length_and_told_the_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands: list[list[str]] = []
-    monkeypatch.setattr(routes.subprocess, "Popen", lambda command, **options: commands.append(command))
+    monkeypatch.setattr(child.subprocess, "Popen", lambda command, **options: commands.append(command))
     example = {"input_ids": np.arange(1, 6), "attention_mask": np.ones(5, np.int64)}
     routes.start(tmp_path / "model", "AutoModel", GRAPH, example, tmp_path, ("native", "traced"), "cuda")
     declared, samples = tmp_path / "graph.json", tmp_path / "samples.npz"

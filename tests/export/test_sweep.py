@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from export.onnx_graph import TRACED_LENGTHS, ExportError
+from export.child import TRACED_LENGTHS, ExportError
 from export.sweep import answers, compare, sweep
 from serving.backends import Backend, open_backend
 from serving.tasks.text_classification import TextClassification

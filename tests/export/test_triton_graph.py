@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import graph_version, invariance, triton_config, triton_graph, triton_validation
 from export.__main__ import FAULTY, GATE_FAILED, main, parser
-from export.onnx_graph import ExportError
+from export.child import ExportError
 from export.triton_releases import find
 from serving import model_config
 from serving.backends import open_backend

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from export.int8.products import integer_products, products
-from tests.export.test_onnx_graph import written
+from tests.export.test_axes import written
 
 
 def test_a_graph_without_weights_has_no_integer_product(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import onnx
 import yaml
 
+from export.floating import ONNX
+from export.graph_version import opset
 from finetune.checkpoint import MANIFEST, RECIPE, Checkpoint
 from finetune.origin import UNKNOWN, git_commit
 from serving import processor
@@ -36,6 +39,14 @@ def source(checkpoint: Checkpoint) -> dict[str, Any]:
         "export_git_commit": git_commit(Path.cwd()),
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def graph(path: Path, to: str) -> dict[str, Any]:
+    """The format of a graph and, of an ONNX graph, its versions."""
+    if to != ONNX:
+        return {"format": to}
+    model = onnx.load(path, load_external_data=False)
+    return {"format": to, "opset": opset(model), "ir_version": model.ir_version}
 
 
 def licence(checkpoint: Checkpoint, given: str | None) -> str:

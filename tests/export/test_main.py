@@ -162,6 +162,14 @@ def test_fewer_rows_to_verify_on_and_another_name(own: Path, quickly: Export, tm
     assert "5 validation rows" in (own / "export" / "export_report.html").read_text("utf-8")
 
 
+def test_the_graph_of_the_bundle_is_fitted_to_a_triton_release(own: Path, quickly: Export, tmp_path: Path) -> None:
+    arguments = (own, "--precision", "fp32", "--repository", tmp_path)
+    assert quickly(*arguments) == quickly(*arguments, "--triton-release", "24.04") == 0
+    before, after = (open_bundle(tmp_path / "toy" / version).manifest.source["graph"] for version in "12")
+    assert after["ir_version"] == onnx.load(tmp_path / "toy" / "2" / "model.onnx").ir_version == 9
+    assert after["ir_version"] < before["ir_version"]
+
+
 # -- gates ------------------------------------------------------------------------------------------------------------
 
 

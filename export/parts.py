@@ -23,6 +23,7 @@ NAMES: Final[Mapping[str, str]] = {
 # A weight whose own name says nothing stands this near the operator that tells: dequantized, reshaped, multiplied,
 # and then a bias with a name is added to it.
 STEPS = 5
+SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def parts(path: Path) -> dict[str, int]:
@@ -35,12 +36,9 @@ def parts(path: Path) -> dict[str, int]:
         return {WHOLE: size}
     graph = onnx.load(path).graph
     found = dict.fromkeys(NAMES, 0)
-    consumers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
+    neighbours = _Neighbours(graph)
     for tensor in graph.initializer:
-        part = next((part for words in _told(tensor.name, consumers) if (part := part_of(words))), OTHER)
+        part = next((part for words in neighbours.of(tensor.name) if (part := part_of(words))), OTHER)
         if part != OTHER:
             found[part] += len(tensor.raw_data) or numpy_helper.to_array(tensor).nbytes
     return {**{part: count for part, count in found.items() if count}, OTHER: size - sum(found.values())}
@@ -51,14 +49,30 @@ def part_of(words: str) -> str:
     return next((part for part, names in NAMES.items() if re.search(names, words, re.IGNORECASE)), "")
 
 
-def _told(name: str, consumers: Mapping[str, list[onnx.NodeProto]]) -> Iterator[str]:
-    """The names around a tensor, the nearest first: its own, then of the operators it goes through and their inputs."""
-    yield name
-    reached = [name]
-    for _ in range(STEPS):
-        nodes = [node for tensor in reached for node in consumers.get(tensor, [])]
-        for node in nodes:
-            # As torch's exporter records it, the class names of the model left out: they have the head's in them.
-            scopes = [entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes"]
-            yield from (*scopes, node.name, *node.input)
-        reached = [output for node in nodes for output in node.output]
+class _Neighbours:
+    """What stands around the weights of a graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._consumers: dict[str, list[onnx.NodeProto]] = {}
+        # Weights, and what is made of weights alone, as by dequantizing them.
+        self._constants = {tensor.name for tensor in graph.initializer}
+        for node in graph.node:
+            if self._constants.issuperset(node.input):
+                self._constants.update(node.output)
+            for name in node.input:
+                self._consumers.setdefault(name, []).append(node)
+
+    def of(self, name: str) -> Iterator[str]:
+        """The names around a weight, the nearest first: its own, those of operators it goes through and their weights.
+
+        An activation is called by where it comes from, so its name does not count.
+        """
+        yield name
+        reached = [name]
+        for _ in range(STEPS):
+            nodes = [node for tensor in reached for node in self._consumers.get(tensor, [])]
+            for node in nodes:
+                # As torch's exporter records it; names of classes would not do, for they have the head's in them.
+                yield from (entry.value for entry in node.metadata_props if entry.key == SCOPES)
+                yield from (node.name, *(mate for mate in node.input if mate in self._constants))
+            reached = [output for node in nodes for output in node.output]

@@ -73,7 +73,7 @@ def nested(rows: Sequence[tuple[str, str, float, float]], inner: str, outer: str
     """Lying bars with narrower ones inside: rows are ``(group, name, inner, outer)``, in the order given.
 
     Rows of one group that follow each other stand together under its name. ``inner`` and ``outer`` name the bars, ``x``
-    the values.
+    the values; what is no finite number has no bar.
     """
     lines: list[str] = []
     places: list[int] = []
@@ -85,10 +85,8 @@ def nested(rows: Sequence[tuple[str, str, float, float]], inner: str, outer: str
             places.append(len(lines))
             lines.append(name)
     with drawing.chart(1.0 + 0.16 * len(lines)) as (figure, axes):
-        axes.barh(
-            places, [row[3] for row in rows], 0.8, color=drawing.colour(1), alpha=PALE, label=drawing.label(outer)
-        )
-        axes.barh(places, [row[2] for row in rows], 0.4, color=drawing.colour(0), label=drawing.label(inner))
+        _bars(axes, places, [row[3] for row in rows], 0.8, outer, 1, PALE)
+        _bars(axes, places, [row[2] for row in rows], 0.4, inner, 0, 1.0)
         axes.yaxis.set_ticks(range(len(lines)), [drawing.label(line) for line in lines], fontsize=8)
         for head in heads:
             axes.get_yticklabels()[head].set_fontweight("bold")
@@ -100,11 +98,19 @@ def nested(rows: Sequence[tuple[str, str, float, float]], inner: str, outer: str
         return drawing.finished(figure, f"{x} of {len(rows)}: {inner}, {outer}")
 
 
+def _bars(
+    axes: Axes, places: Sequence[int], values: Sequence[float], thick: float, name: str, index: int, alpha: float
+) -> None:
+    lengths = [value if math.isfinite(value) else math.nan for value in values]
+    axes.barh(places, lengths, thick, color=drawing.colour(index), alpha=alpha, label=drawing.label(name))
+
+
 def _point(axes: Axes, point: Point, index: int) -> None:
     best, alpha = index == 0, PALE if point.faint else 1.0
     shape, size = MARKERS[index % len(MARKERS)], 12 if best else 7
+    reach = [max(0.0, side) if math.isfinite(side) else 0.0 for side in (point.y - point.low, point.high - point.y)]
     axes.errorbar(
-        point.x, point.y, [[max(0.0, point.y - point.low)], [max(0.0, point.high - point.y)]], fmt=shape,
+        point.x, point.y, [[reach[0]], [reach[1]]], fmt=shape,
         markersize=size, color=drawing.colour(index), alpha=alpha, elinewidth=1.2, capsize=3,
         markeredgewidth=0.0, zorder=5 if best else 3,
     )  # fmt: skip

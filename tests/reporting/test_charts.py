@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reporting import charts, drawing
+from reporting import charts, comparisons, drawing
 from reporting.svg import Svg
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=False, width=32)
@@ -29,6 +29,14 @@ EVERY: dict[str, Callable[[], Svg]] = {
     "bars of one series": lambda: charts.bars(["a", "b"], {"train": [1, 2]}, "rows"),
     "matrix": lambda: charts.matrix(["yes", "no"], [[5, 1], [0, 0]]),
     "distribution": lambda: charts.distribution([1, 2, 2, 3, math.nan], "ms", marks={"p50": 2}),
+    "tradeoff": lambda: comparisons.tradeoff(
+        [comparisons.Point("a", 1, 2, 1.5, 2.5, "kept"), comparisons.Point("b", 1, 2, 1, 3, "other", faint=True)],
+        "rows a second",
+        "accuracy",
+        ("kept", "other"),
+        ("level", 2.2),
+    ),
+    "nested": lambda: comparisons.nested([("a", "b", 1, 2), ("a", "c", 2, 3)], "own", "all", "%"),
     "log distribution": lambda: charts.distribution([0, 1, 20, 300], "ms", log_x=True),
 }
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reporting import charts
-from reporting.page import Page, code, facts, figure, shown, table, text, verdict
+from reporting.page import Page, Toned, code, facts, figure, folded, shown, table, text, verdict
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1)
 
@@ -39,7 +39,9 @@ def page(words: str) -> Page:
     """A page that holds ``words`` in every place that takes text."""
     built = Page(words, words)
     blocks = [facts({words: words}), table([words], [[words]]), figure(charts.lines({}, "x", "y"), words)]
-    built.section(words, *blocks, text(words), verdict(True, words), code(words), note=words)
+    judged = [verdict(True, words), verdict(False, words, name=words, accepted=words, note=words)]
+    blocks += [*judged, facts({words: (words, words)}), table([words], [[Toned(words, "good")]])]
+    built.section(words, *blocks, text(words), code(words), folded(words, text(words)), note=words)
     return built
 
 
@@ -53,7 +55,7 @@ def test_text_is_shown_as_written_and_is_never_markup(words: str) -> None:
     assert document.tags == PLAIN.tags
     # A long key figure is set smaller.
     assert [pair for pair in document.attributes if pair != ("class", "long")] == PLAIN.attributes
-    assert document.text.count(words) >= 11
+    assert document.text.count(words) >= 22
 
 
 def test_script_in_a_label_stays_text_inside_a_chart() -> None:
@@ -91,9 +93,29 @@ def test_write_replaces_the_file_whole_and_leaves_nothing_beside_it(tmp_path: Pa
 
 def test_verdicts_are_told_in_words() -> None:
     built = Page("t")
-    built.section("s", verdict(True, "fast enough"), verdict(False, "too slow"))
-    assert "Passed fast enough" in Document(built.html()).text
-    assert "Failed too slow" in Document(built.html()).text
+    accepted = verdict(False, "drifts", name="calibration", accepted="nobody reads it", note="asks: does it?")
+    built.section("s", verdict(True, "fast enough"), verdict(False, "too slow"), accepted)
+    told = " ".join(Document(built.html()).text.split())
+    assert "Passed fast enough" in told
+    assert "Failed too slow" in told
+    assert "Accepted calibration drifts accepted because: nobody reads it asks: does it?" in told
+
+
+def test_a_figure_may_have_small_print_and_a_cell_a_tone() -> None:
+    built = Page("t")
+    built.section("s", facts({"accuracy": (0.91234, "0.9 to 0.92")}), table(["a"], [[Toned(0.5, "bad")]], numeric=[0]))
+    document = Document(built.html())
+    assert "0.91230.9 to 0.92" in document.text
+    assert ("class", "number bad") in document.attributes
+
+
+def test_what_is_folded_is_in_the_page_and_closed() -> None:
+    built = Page("t")
+    built.section("s", folded("the recipe", code("epochs: 3"), folded("inside", text("deep"))))
+    document = Document(built.html())
+    assert document.tags.count("details") == 2
+    assert ("open", None) not in document.attributes
+    assert {"the recipe", "epochs: 3", "deep"} <= {line.strip() for line in document.text.splitlines()}
 
 
 def test_pages_of_many_sections_have_links_to_each() -> None:

@@ -54,8 +54,8 @@ def add_arguments(command: argparse.ArgumentParser, count: Callable[[str], int])
     group.add_argument(
         "--triton-release", metavar="YY.MM",
         help=f"oldest Triton release that must load the graphs, also that of the bundle: opset and IR version are "
-             f"fitted to its ONNX Runtime, {min(triton_releases.RUNTIMES)} to {max(triton_releases.RUNTIMES)} (default: "
-             f"the bundle as it was exported, NAME_graph for {triton_releases.DEFAULT})",
+             f"fitted to its ONNX Runtime, {min(triton_releases.RUNTIMES)} to {max(triton_releases.RUNTIMES)} "
+             f"(default: the bundle as it was exported, NAME_graph for {triton_releases.DEFAULT})",
     )  # fmt: skip
     group.add_argument(
         "--triton-accelerator", choices=triton_accelerator.NAMES, default=triton_accelerator.CPU,

@@ -144,7 +144,7 @@ def _tried(own: Climb, rung: Rung) -> Candidate:
 def _structure(own: Climb, rung: Rung) -> Structure:
     source, path = own.source, own.source.path(rung.name)
     if source.floats is None:
-        return Structure()  # the format does not tell
+        return structure.of_torchscript(path)
     counted = operators.count(path)
     if not rung.is_integer:
         return structure.of_operators(counted, replace(own.promised, integer=0))

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from export.int8 import saturation
 from export.operators import Operators, Promised, missing
 from serving import processor
+from serving.backends import torchscript
 from serving.tensors import Graph, Tensors
+
+# A linear layer of torch in dynamic INT8.
+LINEAR = "quantized::linear_dynamic"
 
 
 @dataclass(frozen=True)
@@ -42,3 +47,11 @@ def of_integers(
         operators.summary(), missing(operators, promised), found.overflows,
         sum(product.total for product in found.products), found.needs, not processor.read().lacking(found.needs),
     )  # fmt: skip
+
+
+def of_torchscript(path: Path) -> Structure:
+    """The structure of a TorchScript graph in integers, which must multiply some."""
+    graph: Any = torchscript.open_graphs({"graph": path}).functions["graph"].call
+    found = str(graph.inlined_graph).count(LINEAR)
+    told = () if found else ("matrix products in integers: the graph has none",)
+    return Structure({"integer": found}, told)

@@ -84,7 +84,7 @@ def _show(server: subprocess.Popen[bytes], http: int, grpc: int, *, once: bool, 
         return code
     minutes = (time.monotonic() - started) / 60
     print(f"\nDone in {minutes:.1f} minutes. Reports to open in a browser:")
-    for report in (RUN / "report.html", RUN / "export" / "report.html", Path("loadtest-report/report.html")):
+    for report in (RUN / "report.html", RUN / "export" / "export_report.html", Path("loadtest-report/report.html")):
         print(f"  {report.resolve().as_uri()}")
     if not once:
         print(f"\nThe server is up: {url}/docs. Try:\n  curl -s {url}/v1/models/{NAME}:predict \\\n"

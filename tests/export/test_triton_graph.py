@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import graph_version, invariance, triton_config, triton_graph, triton_validation
-from export.__main__ import FAULTY, GATE_FAILED, main, parser
+from export.__main__ import FAULTY, main, parser
 from export.child import ExportError
+from export.judging import NOT_MADE
 from export.triton_releases import find
 from serving import model_config
 from serving.backends import open_backend
@@ -143,10 +144,10 @@ def test_the_validator_finds_nothing(kind: str, request: pytest.FixtureRequest) 
 
 
 def test_the_report_says_for_what_it_was_fitted(floats: Path) -> None:
-    gates = json.loads((floats.parent.parent / "toy" / "export" / "report.json").read_text("utf-8"))["gates"]
-    assert [gate["passed"] for gate in gates] == [True, True]
-    assert gates[1]["gate"].startswith("Triton 24.10 (ONNX Runtime 1.19.2: ")
-    assert "32 of 32 golden rows reproduced" in gates[1]["gate"]
+    found = json.loads((floats.parent.parent / "toy" / "export" / "export_report.json").read_text("utf-8"))
+    (fitted,) = found["remarks"]
+    assert fitted.startswith("Triton 24.10 (ONNX Runtime 1.19.2: ")
+    assert "32 of 32 golden rows reproduced" in fitted
 
 
 def test_the_gateway_leaves_it_to_triton(floats: Path) -> None:
@@ -282,13 +283,14 @@ def test_what_cannot_be_fitted_is_not_written_and_neither_is_the_bundle(
     told: str,
 ) -> None:
     monkeypatch.setattr(graph_version, "fit", fit)
-    assert quickly(own, "--precision", "fp32", "--repository", tmp_path / "r", "--triton-graph") == GATE_FAILED == 3
+    assert quickly(own, "--precision", "fp32", "--repository", tmp_path / "r", "--triton-graph") == NOT_MADE == 3
     assert not (tmp_path / "r").exists()
     error = capsys.readouterr().err
     assert re.search(told, error)
     assert "nothing was written" in error
-    gates = json.loads((own / "export" / "report.json").read_text("utf-8"))["gates"]
-    assert gates[-1]["passed"] is False
+    found = json.loads((own / "export" / "export_report.json").read_text("utf-8"))
+    assert re.search(told, found["failure"])
+    assert found["kept"] == "fp32"
 
 
 def test_a_model_that_the_validator_faults_is_not_put_in_place(
@@ -305,7 +307,7 @@ def test_a_model_that_the_validator_faults_is_not_put_in_place(
         return config
 
     monkeypatch.setattr(triton_graph, "config", wrong)
-    assert quickly(*words) == GATE_FAILED
+    assert quickly(*words) == NOT_MADE
     assert "toy_graph: version 2: output logits dims: do not fit" in capsys.readouterr().err
     assert digest_folder(tmp_path / "r") == before
     assert sorted(path.name for path in (tmp_path / "r" / "toy_graph").iterdir()) == ["1", "config.pbtxt", "warmup"]

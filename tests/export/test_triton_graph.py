@@ -16,9 +16,10 @@ from prometheus_client import CollectorRegistry
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import graph_version, invariance, triton_config, triton_graph, triton_validation
-from export.__main__ import FAULTY, main, parser
+from export.__main__ import FAULTY, main
 from export.child import ExportError
 from export.judging import NOT_MADE
+from export.options import parser
 from export.triton_releases import find
 from serving import model_config
 from serving.backends import open_backend

@@ -18,15 +18,13 @@ from export.evidence import Candidate, Evidence
 from export.floating import make_floats
 from export.int8.saturation import saturates
 from export.ladder import Bench, GateFailed
-from export.onnx_graph import ExportError
 from export.options import parser
 from export.refusals import check_model
 from export.rungs import FP32, Source, rungs_of
 from export.torch_graph import DEPRECATED, TORCHSCRIPT
-from export.trial import TrialError
 from export.verification import verify
 from finetune.checkpoint import MODEL, Checkpoint, open_checkpoint
-from serving.errors import BundleError, DownstreamError
+from serving.errors import DownstreamError
 from serving.tasks import Task, find
 from serving.tensors import Row, Tensors, check, sizes
 
@@ -85,13 +83,11 @@ def export(checkpoint: Checkpoint, args: argparse.Namespace) -> dict[str, Path]:
         delivery = Delivery(checkpoint, task, rows, encoded, evidence, Path(temporary), args)
         try:
             return delivery.publish(_search(delivery))
-        except (ExportError, TrialError, BundleError) as error:
+        except (DownstreamError, OSError) as error:
             evidence.failure = str(error)
-            raise GateFailed(str(error)) from error
-        except GateFailed as error:
-            evidence.failure = str(error)
-            print(f"quarantine: {delivery.quarantine()}")
-            raise
+            if (quarantined := delivery.quarantine()) is not None:
+                print(f"quarantine: {quarantined}")
+            raise error if isinstance(error, GateFailed | OSError) else GateFailed(str(error)) from error
         finally:
             delivery.write_reports(checkpoint.folder / "export")
 

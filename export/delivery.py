@@ -6,13 +6,14 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export import bundle_writer, golden, model_card, provenance, report, triton_graph
+from export import bundle_writer, golden, model_card, provenance, report, triton_graph, triton_releases
 from export.bundle_writer import Contents
 from export.evidence import Candidate, Evidence
 from export.temperature import calibrate
+from export.triton_releases import Release
 from finetune.checkpoint import Checkpoint
 from serving.bundle import read_bundle, write_json
 from serving.calibration import TEMPERATURE
@@ -40,6 +41,7 @@ class Delivery:
         """
         args, task = self.args, self._tempered(kept)
         proof = self._proof(kept, task)
+        kept = self._pinned(kept, task, proof)
         names = [args.name, *([args.name + triton_graph.SUFFIX] if args.target else [])]
         version = bundle_writer.next_version(*(args.repository / name for name in names))
         manifest = self._manifest(kept, version, proof)
@@ -117,13 +119,24 @@ class Delivery:
             licence=provenance.licence(self.checkpoint, self.args.licence),
             host=provenance.host(),
             quality=self.evidence.quality(),
-            source=provenance.source(self.checkpoint),
+            source={**provenance.source(self.checkpoint), "graph": provenance.graph(kept.graphed.file, self.args.to)},
         )
+
+    def _pinned(self, kept: Candidate, task: Task, proof: golden.Proof) -> Candidate:
+        """The candidate with its graph as the oldest Triton release reads it that was asked for, if one was."""
+        if self.args.triton_release is None:
+            return kept
+        path = self.folder / "pinned.onnx"
+        self._fit(kept, path, triton_releases.find(self.args.triton_release), task, proof)
+        return replace(kept, graphed=replace(kept.graphed, file=path))
+
+    def _fit(self, kept: Candidate, path: Path, release: Release, task: Task, proof: golden.Proof) -> None:
+        self.evidence.remarks.append(triton_graph.fit(kept.graphed.file, path, release, task, proof))
+        print(self.evidence.remarks[-1])
 
     def _graph_model(
         self, kept: Candidate, manifest: Manifest, task: Task, proof: golden.Proof
     ) -> AbstractContextManager[Path]:
-        fitted, target = self.folder / "fitted.onnx", self.args.target
-        self.evidence.remarks.append(triton_graph.fit(kept.graphed.file, fitted, target.release, task, proof))
-        print(self.evidence.remarks[-1])
+        fitted, target = self.folder / f"fitted{kept.graphed.file.suffix}", self.args.target
+        self._fit(kept, fitted, target.release, task, proof)
         return triton_graph.prepared(self.args.repository, manifest, fitted, task, target, proof.encoded)

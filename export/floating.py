@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from finetune.checkpoint import MODEL, Checkpoint
 from finetune.prediction import predict
 from serving.backends import open_backend
 from serving.backends.onnxruntime import CUDA, available
+from serving.settings import read_available_cores
 from serving.tasks import Task
 from serving.tensors import Row, Tensors, check
 
@@ -62,7 +64,7 @@ def make_floats(
         process = routes.start(weights, task.auto_class, graph, example, folder, routes.ROUTES[device()], device())
     else:
         process = torch_graph.start(to, weights, task.auto_class, graph, example, target)
-    with _killed(process):
+    with _killed(process), _half_of_the_cores():
         model = getattr(transformers, task.auto_class).from_pretrained(weights).eval()
         with tqdm(total=len(encoded), desc="PyTorch", unit="row") as bar:
             reference = predict(model, task, encoded, bar.update)
@@ -88,12 +90,23 @@ def _killed(process: subprocess.Popen[str]) -> Iterator[None]:
         process.wait()
 
 
+@contextmanager
+def _half_of_the_cores() -> Iterator[None]:
+    """The exporter has the other core: threads that wait for one another would make both many times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, read_available_cores() // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _onnx(model: Any, choice: route_choice.Choice, shapes: Sequence[sweep.Answered], name: str) -> Floats:
     print(choice)
-    batch = next(one.batch for one in shapes if one.rows > 1)
+    batch = shapes[-1].batch
     promised = operators.promised(model, batch)
     served = choice.to_serve
-    attention = model.config.num_hidden_layers if served.name in routes.FUSING[device()] else 0
+    attention = int(model.config.num_hidden_layers) if served.name in routes.FUSING[device()] else 0
     counted = served.operators or operators.count(served.path)
     return Floats(
         to_serve=served.path,

@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import Message
 from onnx import TensorProto, version_converter
 
-from export.onnx_graph import ExportError
+from export.child import ExportError
 from export.triton_releases import Release
 
 # onnx.proto, "enum Version": the IR version that brought a tensor type, and what else is not in older ones.

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 from export.graph_version import messages
 from serving.backends.onnxruntime import CUDA, available
@@ -58,6 +59,8 @@ def convert(source: Path, target: Path, precision: str) -> None:
         logging.disable(logging.NOTSET)
     if precision == BF16:
         _to_bfloat16(converted, originals)
+    # The converter appends its Cast nodes, but a node comes after what it reads (onnx, docs/IR.md).
+    OnnxModel(converted).topological_sort()
     onnx.save(converted, target)
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import onnx
 import yaml
 
+from export.floating import ONNX
+from export.graph_version import opset
 from finetune.checkpoint import MANIFEST, RECIPE, Checkpoint
+from finetune.origin import UNKNOWN, git_commit
 from serving import processor
 from serving.settings import read_available_cores
 
 PACKAGES = ("downstream", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "onnxscript", "numpy")
-UNKNOWN = "unknown"
 
 
 def source(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -33,23 +35,23 @@ def source(checkpoint: Checkpoint) -> dict[str, Any]:
         "recipe": yaml.safe_load((checkpoint.folder / RECIPE).read_text("utf-8")),
         "trained_with": manifest["versions"],
         "exported_with": _versions(),
-        "git_commit": git_commit(Path.cwd()),
+        "git_commit": manifest.get("git_commit", UNKNOWN),
+        "export_git_commit": git_commit(Path.cwd()),
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def graph(path: Path, to: str) -> dict[str, Any]:
+    """The format of a graph and, of an ONNX graph, its versions."""
+    if to != ONNX:
+        return {"format": to}
+    model = onnx.load(path, load_external_data=False)
+    return {"format": to, "opset": opset(model), "ir_version": model.ir_version}
 
 
 def licence(checkpoint: Checkpoint, given: str | None) -> str:
     """The licence of the model: as given, or that of its base."""
     return given or str(checkpoint.manifest.get("licence", UNKNOWN))
-
-
-def git_commit(folder: Path) -> str:
-    """The commit that is checked out in a folder, with ``-dirty`` where files differ from it; ``unknown`` outside."""
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return UNKNOWN
 
 
 def host() -> dict[str, Any]:

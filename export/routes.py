@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from export.onnx_graph import TRACED_LENGTHS, ExportError
-from serving.tensors import Graph, Tensors, stack
+from export import child
+from export.child import ExportError
+from serving.tensors import Graph, Tensors
 
 NATIVE, FUSED, TRACED, OPTIMIZED = "native", "native-fused", "traced", "optimized"
 # On CPUs the fusions of transformers.exporters were never the fastest, and on MiniLM slower than none.
@@ -43,13 +41,9 @@ def start(
 
     It writes ``ROUTE.onnx``, complete and its axes checked when it appears, or ``ROUTE.failed`` with the reason.
     """
-    rows = [{field.name: np.resize(example[field.name], length) for field in graph.inputs} for length in TRACED_LENGTHS]
-    samples, declared = folder / "samples.npz", folder / "graph.json"
-    np.savez(samples, **stack(rows, graph.inputs))  # type: ignore[arg-type]
+    samples, declared = child.write_samples(folder / "samples.npz", graph, example), folder / "graph.json"
     declared.write_text(json.dumps(asdict(graph)), "utf-8")
-    arguments = [model, auto_class, declared, samples, folder, device, ",".join(routes)]
-    command = [sys.executable, "-m", "export.route_graphs", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
+    return child.start("export.route_graphs", model, auto_class, declared, samples, folder, device, ",".join(routes))
 
 
 def finish(

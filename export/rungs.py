@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from export import half, torch_graph
 from export.floating import ONNX, SUFFIXES, device
-from export.int8 import drift, dynamic, smooth, static
+from export.int8 import drift, dynamic, smooth, static, weight_only
 from export.int8.calibration import Method
 from serving.errors import InvalidInput, fault
 from serving.tensors import Graph, Tensors
@@ -116,6 +117,13 @@ def _half(source: Source, name: str) -> None:
     half.convert(source.original, source.path(name), name)
 
 
+def _weights(bits: Literal[4, 8]) -> Callable[[Source, str], None]:
+    def make(source: Source, name: str) -> None:
+        weight_only.weight_only(source.original, source.path(name), bits=bits)
+
+    return make
+
+
 def _torchscript(source: Source, name: str) -> None:
     process = torch_graph.start(
         source.to, source.model, source.auto_class, source.graph, source.example, source.path(name), int8=True
@@ -141,12 +149,16 @@ LADDER = _named(
     Rung(DYNAMIC, "dynamic: one scale for each column", _dynamic, promises_invariance=False),
 )
 HALF = _named(Rung("fp16", "for GPUs, and CPUs of ARM", _half), Rung("bf16", "for GPUs", _half))
-# By format, what there is besides fp32; `int8` is the ladder of all integer ones.
-KINDS: Mapping[str, Mapping[str, Rung]] = {
-    ONNX: {**LADDER, **HALF},
+WEIGHTS = _named(
+    Rung("int8-weights", "weights alone, for models that generate", _weights(8)),
+    Rung("int4-weights", "weights alone, for models that generate", _weights(4)),
+)
+# By format: the ladder that `int8` climbs, and what there is only by name.
+LADDERS: Mapping[str, Mapping[str, Rung]] = {
+    ONNX: LADDER,
     torch_graph.TORCHSCRIPT: _named(Rung(DYNAMIC, "dynamic, by torch", _torchscript, promises_invariance=False)),
-    torch_graph.PT2: {},
 }
+OTHERS: Mapping[str, Mapping[str, Rung]] = {ONNX: {**HALF, **WEIGHTS}}
 
 
 def rungs_of(to: str, precision: str, *, calibrated: bool) -> tuple[list[Rung], str]:
@@ -158,12 +170,11 @@ def rungs_of(to: str, precision: str, *, calibrated: bool) -> tuple[list[Rung], 
         torch_graph.check(to, int8=precision not in (FP32, *HALF))
     if precision == FP32:
         return [], ""
-    kinds = KINDS[to]
-    wanted = [rung for rung in kinds.values() if rung.is_integer] if precision == INT8 else []
-    if precision in kinds:
-        wanted = [kinds[precision]]
+    ladder = LADDERS.get(to, {})
+    kinds = {**ladder, **OTHERS.get(to, {})}
+    wanted = list(ladder.values()) if precision == INT8 else [kinds[precision]] if precision in kinds else []
     if not wanted:
-        known = ", ".join([FP32, *([INT8] if any(r.is_integer for r in kinds.values()) else []), *kinds])
+        known = ", ".join([FP32, *([INT8] if ladder else []), *kinds])
         raise InvalidInput(fault("--precision", f"is not made for --to {to}", precision, f"give {known}"))
     if precision in HALF and (reason := half.supported(precision, device())):
         raise InvalidInput(fault("--precision", "is of no use here", precision, reason))

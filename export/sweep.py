@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from export.onnx_graph import TRACED_LENGTHS, ExportError
+from export.child import TRACED_LENGTHS, ExportError
 from serving.backends import Backend
 from serving.tensors import Array, Graph, Tensors
 

@@ -94,10 +94,11 @@ def main(argv: Sequence[str]) -> int:
     with np.load(samples) as arrays:
         inputs = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     wrapped = named(model.eval(), list(inputs), outputs.split(",")).eval()
-    with torch.inference_mode(kind == TORCHSCRIPT), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is deprecated the user was told, once
         if precision == INT8:
-            wrapped = torch.ao.quantization.quantize_dynamic(wrapped, {torch.nn.Linear}, dtype=torch.qint8)
+            quantize: Any = torch.ao.quantization.quantize_dynamic
+            wrapped = quantize(wrapped, {torch.nn.Linear}, dtype=torch.qint8)
         names = {NAMES_FILE: json.dumps({"inputs": list(inputs), "outputs": outputs.split(",")})}
         write = {TORCHSCRIPT: _write_torchscript, PT2: _write_pt2}[kind]
         write(wrapped, inputs, Path(target), names)
@@ -128,7 +129,9 @@ def _write_torchscript(
 ) -> None:
     import torch
 
-    traced = torch.jit.trace(model, tuple(inputs.values()), strict=False, check_trace=False)
+    trace: Any = torch.jit.trace  # deprecated, and so without types
+    # What is traced is checked later, over shapes that were not.
+    traced = trace(model, tuple(inputs.values()), strict=False, check_trace=False)
     torch.jit.save(torch.jit.freeze(traced.eval()), target, _extra_files=names)
 
 

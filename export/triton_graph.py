@@ -1,4 +1,4 @@
-"""``NAME_graph``: the graph alone as a plain Triton model, tensors in and out, for NVIDIA's ``onnxruntime`` backend."""
+"""``NAME_graph``: the graph alone as a plain Triton model, for NVIDIA's own backend of its format."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export import graph_version, triton_accelerator, triton_config, triton_releases, triton_validation, triton_warmup
+from export import triton_accelerator, triton_config, triton_pytorch, triton_releases, triton_validation, triton_warmup
+from export.child import ExportError
 from export.golden import Proof
-from export.onnx_graph import ExportError
 from export.triton_accelerator import Accelerator
+from export.triton_kind import Kind
 from export.triton_releases import Release
-from export.triton_validation import BACKEND, GRAPH_FILE
+from export.triton_validation import KINDS
 from export.verification import run_singly
 from serving import model_config
 from serving.backends import open_backend
@@ -31,6 +31,7 @@ from serving.tasks import Task
 from serving.tensors import Tensors, sizes
 
 SUFFIX = "_graph"
+ONNX = "onnx"
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,16 @@ def add_arguments(command: argparse.ArgumentParser, count: Callable[[str], int])
     """The options of a graph model; ``count`` reads a whole number of at least 1."""
     group = command.add_argument_group(
         "a plain Triton model of the graph alone",
-        "Besides the bundle NAME, NAME_graph for NVIDIA's onnxruntime backend: the arrays of the graph in and out, for "
-        "a gateway or a backend that tokenizes, pads and decodes. It is validated before it is put in place.",
+        "Besides the bundle NAME, NAME_graph for NVIDIA's onnxruntime backend, or pytorch for TorchScript: the arrays "
+        "of the graph in and out, for a gateway or a backend that tokenizes, pads and decodes. It is validated before "
+        "it is put in place.",
     )
     group.add_argument("--triton-graph", action="store_true", help="write NAME_graph too")
     group.add_argument(
-        "--triton-release", metavar="YY.MM", default=triton_releases.DEFAULT,
-        help=f"oldest Triton release that must load it: opset and IR version are fitted to its ONNX Runtime "
-             f"(default {triton_releases.DEFAULT}; {min(triton_releases.RUNTIMES)} to {max(triton_releases.RUNTIMES)})",
+        "--triton-release", metavar="YY.MM",
+        help=f"oldest Triton release that must load the graphs, also that of the bundle: opset and IR version are "
+             f"fitted to its ONNX Runtime, {min(triton_releases.RUNTIMES)} to {max(triton_releases.RUNTIMES)} "
+             f"(default: the bundle as it was exported, NAME_graph for {triton_releases.DEFAULT})",
     )  # fmt: skip
     group.add_argument(
         "--triton-accelerator", choices=triton_accelerator.NAMES, default=triton_accelerator.CPU,
@@ -72,10 +75,12 @@ def add_arguments(command: argparse.ArgumentParser, count: Callable[[str], int])
 def target(args: argparse.Namespace) -> Target | None:
     """What the options ask for, or None. Raises InvalidInput, before any work, for what cannot be."""
     accelerator = Accelerator(args.triton_accelerator, args.triton_instances, args.triton_engine_cache)
-    release = triton_releases.find(args.triton_release)
+    release = triton_releases.find(args.triton_release or triton_releases.DEFAULT)
+    if args.to != ONNX:
+        triton_pytorch.check(args.to, args.triton_release, accelerator, graph_model=args.triton_graph)
     if not args.triton_graph:
-        if (accelerator, args.triton_release) != (Accelerator(), triton_releases.DEFAULT):
-            raise InvalidInput("the --triton options are for the graph model; add --triton-graph")
+        if accelerator != Accelerator():
+            raise InvalidInput("these --triton options are for the graph model; add --triton-graph")
         return None
     accelerator.check(args.precision)
     return Target(release, accelerator)
@@ -83,7 +88,7 @@ def target(args: argparse.Namespace) -> Target | None:
 
 def check_place(model: Path) -> None:
     """Raise InvalidInput, before any work, where something that is no graph model is in the way."""
-    if backend_in(model) == BACKEND:
+    if backend_in(model) in KINDS:
         return
     if not model.exists() or (model.is_dir() and all(map(_is_leftover, model.iterdir()))):
         return
@@ -96,7 +101,7 @@ def check_place(model: Path) -> None:
 def _is_leftover(path: Path) -> bool:
     """Whether it is what a killed writer of a graph model leaves: everything but the configuration, at most."""
     if path.name.isdigit() and path.is_dir():
-        return {file.name for file in path.iterdir()} <= {GRAPH_FILE}
+        return {file.name for file in path.iterdir()} <= {kind.file for kind in KINDS.values()}
     return path.name == triton_warmup.FOLDER or (path.name.startswith(".") and path.name.endswith(".writing"))
 
 
@@ -105,34 +110,37 @@ def fit(source: Path, path: Path, release: Release, task: Task, proof: Proof) ->
 
     Raises ExportError when it cannot be fitted, or its answers are others than those agreed for the graph as it was.
     """
-    model, changes = graph_version.fit(onnx.load(source), release)
-    if changes:
-        onnx.save(model, path)
-    else:
-        shutil.copyfile(source, path)
+    kind = kind_of(source)
+    changes = "; ".join(kind.fit(source, path, release))
     (name,) = task.graphs
     try:
-        answers = run_singly(open_backend(BACKEND, {name: path}), task, proof.encoded)
+        answers = run_singly(open_backend(kind.runner, {name: path}), task, proof.encoded)
     except BundleError as error:
-        raise ExportError(f"{'; '.join(changes)}: {error}") from error
+        raise ExportError(f"{changes}: {error}") from error
     pairs = zip(answers, proof.rows, strict=True)
     compared = [differences(answer, golden.answer, proof.tolerance) for answer, golden in pairs]
     wrong = ["; ".join(lines) for lines in compared if lines]
     if wrong:
         raise ExportError(
-            f"{release}: {'; '.join(changes) or 'the graph as it is'}: {len(wrong)} of {len(proof.rows)} golden rows "
+            f"{kind.server(release)}: {changes or 'the graph as it is'}: {len(wrong)} of {len(proof.rows)} golden rows "
             f"are not reproduced; first: {wrong[0]}; give a newer --triton-release"
         )
-    how = "; ".join(changes) or f"opset {graph_version.opset(model)} and IR version {model.ir_version} as exported"
-    return f"{release}: {how}; {len(proof.rows)} of {len(proof.rows)} golden rows reproduced"
+    how = changes or f"{kind.describe(kind.load(path), release)}, as exported"
+    return f"{kind.server(release)}: {how}; {len(proof.rows)} of {len(proof.rows)} golden rows reproduced"
+
+
+def kind_of(graph: Path) -> Kind:
+    """The kind of graph model that a file is for."""
+    return next(kind for kind in KINDS.values() if Path(kind.file).suffix == graph.suffix)
 
 
 def config(manifest: Manifest, task: Task, target: Target, samples: Sequence[Tensors]) -> pb.ModelConfig:
     """The configuration of a graph model, warm-up left out; ``samples`` are encoded rows, for usual sizes."""
-    (graph,) = task.graphs.values()
+    ((name, graph),) = task.graphs.items()
+    kind = kind_of(Path(manifest.graphs[name]))
     # Where an answer depends on the rows of a batch (dynamic INT8), each row is a batch, as it was verified.
     batch = manifest.max_batch_size if manifest.batch_invariant else 1
-    made = pb.ModelConfig(name=manifest.name + SUFFIX, backend=BACKEND, max_batch_size=batch)
+    made = pb.ModelConfig(name=manifest.name + SUFFIX, backend=kind.backend, max_batch_size=batch)
     for field in graph.inputs:
         made.input.add(name=field.name, data_type=model_config.data_type(field), dims=field.dims(task.axes))
     for field in graph.outputs:
@@ -142,14 +150,14 @@ def config(manifest: Manifest, task: Task, target: Target, samples: Sequence[Ten
     made.version_policy.latest.num_versions = 1
     found = [sizes(row, graph.inputs) for row in samples]
     usual = {axis: int(np.median([row[axis] for row in found])) for axis in found[0]}
-    target.accelerator.configure(made, graph.inputs, usual, task.max_sizes)
+    kind.configure(target.accelerator, made, graph.inputs, usual, task.max_sizes)
     return made
 
 
-def _remarks(manifest: Manifest, target: Target) -> str:
+def _remarks(manifest: Manifest, kind: Kind, target: Target) -> str:
     """What whoever opens the file should know, as comments."""
     lines = [
-        f"The graph of {manifest.name}, version {manifest.version}, for Triton {target.release.name} and newer.",
+        f"The graph of {manifest.name}, version {manifest.version}, for {kind.oldest(target.release)}.",
         "The caller tokenizes, and pads the rows of a request to one length; requests of equal shape are batched.",
     ]
     if not manifest.batch_invariant:
@@ -171,11 +179,12 @@ def prepared(
     with staged(repository / name, version) as staging:
         model = staging / name
         (model / str(version)).mkdir(parents=True)
-        shutil.copyfile(graph, model / str(version) / GRAPH_FILE)
+        kind = kind_of(graph)
+        shutil.copyfile(graph, model / str(version) / kind.file)
         made = config(manifest, task, target, samples)
         (fields,) = task.graphs.values()
         triton_warmup.write(model, made, version, triton_warmup.choose(samples, fields.inputs), fields.inputs)
-        triton_config.write(model, _remarks(manifest, target) + str(text_format.MessageToString(made)))
+        triton_config.write(model, _remarks(manifest, kind, target) + str(text_format.MessageToString(made)))
         found = triton_validation.validate(model, target.release)
         if found.faults:
             raise ExportError(f"{name}: {listed(found.faults)}")

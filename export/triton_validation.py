@@ -1,4 +1,4 @@
-"""``downstream triton-validate``: a graph model as Triton's onnxruntime backend would load it, without a server."""
+"""``downstream triton-validate``: a graph model as Triton's own backend would load it, without a server."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export import graph_version, triton_accelerator, triton_releases, triton_tensors, triton_warmup
+from export import triton_onnx, triton_pytorch, triton_releases, triton_tensors, triton_warmup
+from export.triton_kind import Kind
 from export.triton_releases import Release
 from serving import model_config
 from serving.backends import open_backend
 from serving.errors import BundleError, InvalidInput, fault, listed
 from serving.tensors import Tensors
 
-BACKEND = "onnxruntime"
-# What the backend looks for when default_model_filename is not set.
-GRAPH_FILE = "model.onnx"
+KINDS = {kind.backend: kind for kind in (triton_onnx.KIND, triton_pytorch.KIND)}
 WRONG, FAULTY = 2, 3
 # Of the free axes of an input, where there is no warm-up request to run.
 TRIAL_LENGTH = 8
@@ -30,18 +28,19 @@ TRIAL_LENGTH = 8
 
 @dataclass
 class Findings:
-    """Everything that is wrong with a model, and what was looked at."""
+    """Everything that is wrong with a model, what was looked at, and which server it is for."""
 
     faults: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
+    server: str = ""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
         prog="downstream triton-validate",
-        description="Check a model of Triton's onnxruntime backend, such as the NAME_graph of `downstream export "
-        "--triton-graph`, as the server would at load; no server is needed.",
+        description="Check a model of Triton's onnxruntime or pytorch backend, such as the NAME_graph of `downstream "
+        "export --triton-graph`, as the server would at load; no server is needed.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""examples:
   downstream triton-validate model_repository/tickets_graph
@@ -49,13 +48,14 @@ def parser() -> argparse.ArgumentParser:
   downstream triton-validate /models/tickets_graph && docker restart triton
 
 What is checked, after each change of config.pbtxt by hand too:
-  config.pbtxt    is a ModelConfig; its name is the directory's, its backend onnxruntime
+  config.pbtxt    is a ModelConfig; its name is the directory's, its backend onnxruntime or pytorch
   version_policy  the versions that it wants are there, each with its graph
-  graph           opset and IR version are within what the release's ONNX Runtime loads
+  graph           opset and IR version are within what the release's ONNX Runtime loads; TorchScript is readable here
   input, output   names, types and dims against the graph; the batch axis is free where max_batch_size > 0
   model_warmup    every input is given, its file is there and has the bytes of its shape
   accelerators    TensorRT's parameters are known, its shape ranges in order
-  a run           ONNX Runtime answers the warm-up requests (zeros where there are none), alone and two at a time
+  a run           ONNX Runtime, or PyTorch, answers the warm-up requests (zeros where there are none), alone and two
+                  at a time
 
 All faults are told together, each with the field, the value and the remedy. Engines of TensorRT are not built here.
 
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if found.faults:
         print(f"downstream triton-validate: {args.model}: {listed(found.faults)}", file=sys.stderr)
         return FAULTY
-    print(f"sound:      {args.model} for {release}")
+    print(f"sound:      {args.model} for {found.server}")
     return 0
 
 
@@ -104,40 +104,36 @@ def validate(folder: Path, release: Release) -> Findings:
         return found
     if config.name not in ("", folder.name):
         found.faults.append(fault("name", "is not that of the directory", config.name, f"set name: {folder.name!r}"))
-    if config.backend != BACKEND:
-        remedy = f"set backend: {BACKEND!r}, or give the directory of a graph model"
-        found.faults.append(fault("backend", "is not the one checked here", config.backend, remedy))
+    kind = KINDS.get(config.backend)
+    if kind is None:
+        remedy = f"set backend: {' or '.join(map(repr, KINDS))}, or give the directory of a graph model"
+        found.faults.append(fault("backend", "is not one checked here", config.backend, remedy))
         return found
     if config.max_batch_size < 0:
         found.faults.append(fault("max_batch_size", "is negative", config.max_batch_size, "give 0 or more"))
         return found
-    loaded = {path: _load(path, found) for path in _graph_files(folder, config, found)}
-    graphs = {path: model for path, model in loaded.items() if model is not None}
-    inputs = {path: list(triton_tensors.input_faults(config, model)) for path, model in graphs.items()}
+    found.server = kind.server(release)
+    loaded = {path: _load(kind, path, found) for path in _graph_files(kind, folder, config, found)}
+    graphs = {path: graph for path, graph in loaded.items() if graph is not None}
+    inputs = {path: list(kind.input_faults(config, graph)) for path, graph in graphs.items()}
     ahead = {
-        path: [*_version_faults(model, release), *inputs[path], *triton_tensors.output_faults(config, model)]
-        for path, model in graphs.items()
+        path: [*kind.version_faults(graph, release), *inputs[path], *kind.output_faults(config, graph)]
+        for path, graph in graphs.items()
     }
     for path, lines in ahead.items():
         found.faults += [f"version {path.parent.name}: {line}" for line in lines]
-        found.facts.append(_facts(path, graphs[path], release))
+        place, size = f"version {path.parent.name}:", path.stat().st_size / 1e6
+        found.facts.append(f"{place:<12}{kind.describe(graphs[path], release)}, {size:.1f} MB")
     # Requests are compared with the inputs, which must be right before that.
     requests = [] if any(inputs.values()) else triton_warmup.read(folder, config, found.faults)
-    found.faults += triton_accelerator.faults(config, list(graphs.values()))
+    found.faults += kind.config_faults(config, list(graphs.values()))
     for path, lines in ahead.items():
         if not lines:
-            _try(path, config, requests, found)
+            _try(kind, path, config, requests, found)
     return found
 
 
-def _facts(path: Path, model: onnx.ModelProto, release: Release) -> str:
-    return (
-        f"{f'version {path.parent.name}:':<12}opset {graph_version.opset(model)} of {release.opset}, "
-        f"IR version {model.ir_version} of {release.ir}, {path.stat().st_size / 1e6:.1f} MB"
-    )
-
-
-def _graph_files(folder: Path, config: pb.ModelConfig, found: Findings) -> list[Path]:
+def _graph_files(kind: Kind, folder: Path, config: pb.ModelConfig, found: Findings) -> list[Path]:
     """The graph of every version that the policy wants, and that is there."""
     # As Triton has it, versions are written without leading zeros.
     there = sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit() and p.name[0] != "0")
@@ -147,7 +143,7 @@ def _graph_files(folder: Path, config: pb.ModelConfig, found: Findings) -> list[
         missing = sorted(set(wanted) - set(there)) or "no version"
         remedy = f"the version directories are {there}; export the model again, or change the policy"
         found.faults.append(fault("version_policy", "wants what is not there", missing, remedy))
-    files = [folder / str(version) / (config.default_model_filename or GRAPH_FILE) for version in chosen]
+    files = [folder / str(version) / (config.default_model_filename or kind.file) for version in chosen]
     for path in files:
         if not path.is_file():
             remedy = "put the graph there, or correct default_model_filename"
@@ -155,49 +151,34 @@ def _graph_files(folder: Path, config: pb.ModelConfig, found: Findings) -> list[
     return [path for path in files if path.is_file()]
 
 
-def _load(path: Path, found: Findings) -> onnx.ModelProto | None:
+def _load(kind: Kind, path: Path, found: Findings) -> Any:
     try:
-        model = onnx.load(path, load_external_data=False)
-        # Of other bytes too a protobuf may come, with nothing in it.
-        problem = "" if model.graph.node else "it has no nodes"
-    except (DecodeError, ValueError) as error:
-        problem = str(error)
-    if problem:
-        remedy = "export the model again"
-        found.faults.append(fault(f"version {path.parent.name}", f"is no ONNX graph ({problem})", path.name, remedy))
+        return kind.load(path)
+    except ValueError as error:
+        problem, remedy = f"is no {kind.noun} ({error})", "export the model again"
+        found.faults.append(fault(f"version {path.parent.name}", problem, path.name, remedy))
         return None
-    return model
 
 
-def _version_faults(model: onnx.ModelProto, release: Release) -> list[str]:
-    remedy = "export the model again with this --triton-release, or run a newer release"
-    limits = {"opset": (graph_version.opset(model), release.opset), "IR version": (model.ir_version, release.ir)}
-    return [
-        fault(name, f"is above {most}, the highest of Triton {release.name}", given, remedy)
-        for name, (given, most) in limits.items()
-        if given > most
-    ]
-
-
-def _try(path: Path, config: pb.ModelConfig, requests: Sequence[Tensors], found: Findings) -> None:
+def _try(kind: Kind, path: Path, config: pb.ModelConfig, requests: Sequence[Tensors], found: Findings) -> None:
     """Run the graph as Triton would at load, and once with two rows where it may be sent batches."""
     place, real = f"version {path.parent.name}", bool(requests)
     trials = list(requests) or [triton_warmup.zeros(config, TRIAL_LENGTH)]
     if config.max_batch_size > 1:
         trials.append({name: np.repeat(array, 2, axis=0) for name, array in trials[-1].items()})
     try:
-        backend = open_backend(BACKEND, {place: path})
+        backend = open_backend(kind.runner, {place: path})
         for trial in trials:
             rows = len(next(iter(trial.values()))) if config.max_batch_size else 1
             results = dict(backend.run(place, trial))
             wrong = [f"{place}: {line}" for line in triton_tensors.result_faults(config, rows, results, finite=real)]
             found.faults += [line for line in wrong if line not in found.faults]
-    except Exception as error:  # ONNX Runtime's exceptions have no common root
+    except Exception as error:  # neither ONNX Runtime's nor torch's exceptions have a common root
         remedy = "export the model again"
-        found.faults.append(fault(place, f"ONNX Runtime cannot run it: {error}", path.name, remedy))
+        found.faults.append(fault(place, f"{kind.engine} cannot run it: {error}", path.name, remedy))
         return
     what = "the warm-up data" if real else "zeros"
-    found.facts.append(f"{f'{place}:':<12}ONNX Runtime answered {len(trials)} requests of {what}")
+    found.facts.append(f"{f'{place}:':<12}{kind.engine} answered {len(trials)} requests of {what}")
 
 
 if __name__ == "__main__":

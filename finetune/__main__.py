@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from finetune import assets, calibration, checkpoint, dataset, recipe_file, report
+from finetune import assets, calibration, checkpoint, dataset, origin, recipe_file, report
 from finetune.base_model import build
 from finetune.faults import Faults, RecipeError
 from finetune.prediction import predict
@@ -121,7 +121,12 @@ def finetune(path: Path, overrides: Sequence[str], *, resume: bool, overwrite: b
     train = encoded["train"]
     _write_rows(folder / checkpoint.CALIBRATION, calibration.choose(task, train.rows, train.encoded, recipe.seed))
     report.write(folder / checkpoint.REPORT, recipe, task, metrics, encoded, predicted)
-    source = {"base_model": recipe.model.base or "scratch", "data_digest": data}
+    source = {
+        "base_model": recipe.model.base or "scratch",
+        **origin.of_base(base),
+        "data_digest": data,
+        "git_commit": origin.git_commit(Path.cwd()),
+    }
     checkpoint.finish(folder, recipe, model, source)
     print(_closing(folder, metrics))
     if any(entry["loss"] is None for entry in metrics["training"]["train"]):
@@ -193,8 +198,8 @@ def _write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def _outline(recipe: Recipe, encoded: dict[str, EncodedRows]) -> str:
     counts = ", ".join(f"{len(rows):,} {name}" for name, rows in encoded.items() if len(rows))
-    origin = recipe.model.base or "random weights"
-    return f"{recipe.task} from {origin}: {counts} rows, {recipe.training.epochs:g} epochs -> {recipe.output}"
+    begins = recipe.model.base or "random weights"
+    return f"{recipe.task} from {begins}: {counts} rows, {recipe.training.epochs:g} epochs -> {recipe.output}"
 
 
 def _closing(folder: Path, metrics: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from serving.tasks import Task
 
 PACKAGE = "package:"
 # Everything a model and its tokenizer need, and nothing that runs: no *.py, no pickled weights.
-DATA_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+DATA_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 
 
 def locate(model: Model) -> Path:

@@ -17,6 +17,7 @@ GRAB_BAGS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", 
 WEB = {"fastapi", "starlette", "uvicorn", "grpc", "onnxruntime", "prometheus_client"}
 TRAINING = {"finetune", "export", "loadtest", "reporting", "demo", "torch", "transformers", "datasets"}
 PURE = ("tasks", "modality", "scoring", "calibration", "generate", "tensors", "bundle", "manifest")
+TORCH_BACKEND = "serving.backends.torchscript"
 
 # Top to bottom: a module may import only what is in a row below its own, or in its own row where that is one thing.
 LAYERS = [
@@ -117,7 +118,22 @@ def within(package: str) -> list[str]:
 
 def test_serving_reaches_no_training_stack_statically() -> None:
     for name in within("serving"):
-        assert not roots(reached(name)) & {*TRAINING, "bundles"}, name
+        # One backend runs graphs of torch; nothing of serving may import it by name.
+        allowed = {"torch"} if name == TORCH_BACKEND else set()
+        assert not roots(reached(name)) & ({*TRAINING, "bundles"} - allowed), name
+
+
+def test_the_backend_of_torch_imports_it_inside_a_function_only() -> None:
+    def imports_torch(node: ast.AST) -> bool:
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        return any(name.split(".")[0] == "torch" for name in names)
+
+    functions = [node for node in ast.walk(tree(TORCH_BACKEND)) if isinstance(node, ast.FunctionDef)]
+    inside = {id(node) for function in functions for node in ast.walk(function)}
+    found = [node for node in ast.walk(tree(TORCH_BACKEND)) if imports_torch(node)]
+    assert found
+    assert all(id(node) in inside for node in found)
 
 
 def test_bundles_run_in_a_serving_image_and_need_no_server() -> None:

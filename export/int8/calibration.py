@@ -21,7 +21,7 @@ from serving.tensors import Graph, Tensors
 Method = Literal["minmax", "entropy", "percentile"]
 Ranges = Mapping[str, tuple[float, float]]
 # ONNX Runtime's default for entropy, 128, leaves its search one candidate: the whole range.
-BINS: Mapping[str, int] = {"entropy": 512, "percentile": 2048}
+BINS = {"entropy": 512, "percentile": 2048}
 LEVELS, PERCENTILE = 128, 99.999
 # A tensor that is always zero needs a range too.
 TINY = 1e-6

@@ -71,8 +71,8 @@ def _simulate(model: onnx.ModelProto, part: IntegerProduct) -> None:
     if part.scale is None or part.zero is None:
         nodes.append(helper.make_node("DynamicQuantizeLinear", [product.input], [f"{name}:integers", *grid]))
     else:
-        values = (np.array(part.scale, np.float32), np.array(part.zero, np.uint8))
-        initializers.extend(numpy_helper.from_array(value, key) for key, value in zip(grid, values, strict=True))
+        initializers.append(numpy_helper.from_array(np.array(part.scale, np.float32), grid[0]))
+        initializers.append(numpy_helper.from_array(np.array(part.zero, np.uint8), grid[1]))
         nodes.append(helper.make_node("QuantizeLinear", [product.input, *grid], [f"{name}:integers"]))
     nodes.append(helper.make_node("DequantizeLinear", [f"{name}:integers", *grid], [f"{name}:input"]))
     twin = onnx.NodeProto()

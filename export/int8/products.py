@@ -1,4 +1,4 @@
-"""The matrix products of an ONNX graph: which have constant weights, which run in integers, where they come from."""
+"""The matrix products of an ONNX graph: which have constant weights, which run in integers, which module made them."""
 
 from __future__ import annotations
 

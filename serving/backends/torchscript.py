@@ -34,10 +34,10 @@ class Torch:
 
     def __init__(self, torch: ModuleType, functions: Mapping[str, Function]) -> None:
         self._torch = torch
-        self._functions = dict(functions)
+        self.functions = dict(functions)
 
     def run(self, graph: str, batch: Tensors, timeout: float | None = None) -> dict[str, Array]:
-        torch, function = self._torch, self._functions[graph]
+        torch, function = self._torch, self.functions[graph]
         arrays = [batch[name] for name in function.inputs]
         # A view of the array where torch takes one; of what may not be written to it does not.
         tensors = [torch.from_numpy(array if array.flags.writeable else array.copy()) for array in arrays]
@@ -48,7 +48,7 @@ class Torch:
         return {name: tensor.numpy() for name, tensor in zip(function.outputs, found, strict=True)}
 
     def close(self) -> None:
-        self._functions.clear()
+        self.functions.clear()
 
 
 def open_graphs(graphs: Mapping[str, Path]) -> Torch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,16 @@ import onnx
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from export import quantize, static_int8
-from export.__main__ import FAULTY, GATE_FAILED, main, parser
+from export import judging
+from export.__main__ import FAULTY, main
+from export.gates import accuracy, graph, speed
+from export.int8 import dynamic, static
+from export.options import parser
+from export.rungs import LADDER
 from serving import model_config
 from serving.bundle import digest_folder, open_bundle
 from serving.engine import Engine
+from serving.errors import BundleError
 from serving.settings import Settings
 from tests.export.conftest import Export
 from tests.finetune import toy
@@ -27,16 +33,16 @@ from tests.finetune import toy
 def damage(patch: pytest.MonkeyPatch, kind: str, *quantizers: str) -> None:
     """Make quantizers, both by default, go wrong: weights in another order, or no integer product at all."""
     for name in quantizers or ("static", "dynamic"):
-        module = {"static": static_int8, "dynamic": quantize}[name]
+        module = {"static": static, "dynamic": dynamic}[name]
         patch.setattr(module, f"{name}_int8", damaging(kind, getattr(module, f"{name}_int8")))
 
 
 def damaging(kind: str, quantized: Callable[..., None]) -> Callable[..., None]:
-    def damaged(source: Path, target: Path, *calibration: Any) -> None:
+    def damaged(source: Path, target: Path, *calibration: Any, **options: Any) -> None:
         if kind == "left in floats":
             shutil.copyfile(source, target)
             return
-        quantized(source, target, *calibration)
+        quantized(source, target, *calibration, **options)
         model = onnx.load(target)
         for tensor in model.graph.initializer:
             if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
@@ -67,6 +73,8 @@ def test_the_bundle_is_complete(precision: str, request: pytest.FixtureRequest, 
         "model.onnx",
         "golden.jsonl",
         "labels.txt",
+        "README.md",
+        "export_report.html",
         "assets/labels.json",
         "assets/text.json",
         "assets/tokenizer.json",
@@ -83,7 +91,7 @@ def test_the_bundle_is_complete(precision: str, request: pytest.FixtureRequest, 
 def test_the_manifest_says_what_it_was_made_of_and_what_it_is_worth(int8: Path, checkpoint: Path) -> None:
     manifest = open_bundle(int8).manifest
     trained = json.loads((checkpoint / "checkpoint.json").read_text("utf-8"))
-    for key in ("base_model", "data_digest", "seed", "versions"):
+    for key in ("base_model", "data_digest", "seed"):
         assert manifest.source[key] == trained[key]
     weights = "model/model.safetensors"
     assert manifest.source["weights"] == {weights: trained["files"][weights]}
@@ -92,8 +100,14 @@ def test_the_manifest_says_what_it_was_made_of_and_what_it_is_worth(int8: Path, 
     assert manifest.quality["pytorch"]["accuracy"] == pytest.approx(metrics["validation"]["accuracy"], abs=1e-5)
     assert manifest.quality["fp32"]["agreement"] == 1.0
     assert manifest.quality["int8-static"]["bytes"] < manifest.quality["fp32"]["bytes"]
-    assert manifest.quality["int8-static"]["verdict"].startswith("kept: accuracy of int8-static")
-    assert manifest.quality["int8-static"]["in_batches"] == {"rows": 32, "flips": 0, "difference": 0.0}
+    assert manifest.quality["int8-static"]["verdict"].startswith("kept")
+    assert manifest.quality["int8-static"]["in_batches"] == {"rows": 32, "batches": 20, "flips": 0, "difference": 0.0}
+    assert manifest.quality["int8-static"]["rows_per_second"] > 0
+    for key in ("base_revision", "checkpoint", "recipe", "trained_with", "exported_with", "git_commit", "exported"):
+        assert manifest.source[key]
+    assert manifest.host["cores"] >= 1
+    assert [gate["gate"] for gate in manifest.gates] == [gate.NAME for gate in judging.GATES]
+    assert all(gate["passed"] or gate["accepted"] == "a toy" for gate in manifest.gates)
 
 
 def test_golden_rows_are_validation_rows_of_every_label_and_are_reproduced(int8: Path, checkpoint: Path) -> None:
@@ -120,12 +134,14 @@ def test_a_model_of_pairs_asks_for_both_texts(int8: Path) -> None:
     assert (config.name, config.backend, config.max_batch_size) == ("toy", "downstream", 32)
 
 
-def test_the_report_lies_in_the_checkpoint_and_not_in_the_bundle(int8: Path) -> None:
+def test_the_report_lies_in_the_checkpoint_and_in_the_bundle(int8: Path) -> None:
     report = int8.parent.parent.parent / "toy" / "export"
-    found = json.loads((report / "report.json").read_text("utf-8"))
-    assert [gate["passed"] for gate in found["gates"]] == [True, True]
+    found = json.loads((report / "export_report.json").read_text("utf-8"))
+    assert found["kept"] == "int8-static"
     assert {swept["rows"] for swept in found["sweep"]} == {1, 2, 3, 4, 5}
-    assert "matrix products in integers" in (report / "report.html").read_text("utf-8")
+    for page in (report / "export_report.html", int8 / "export_report.html"):
+        assert "matrix products in integers" in page.read_text("utf-8")
+    assert "# toy, version 1" in (int8 / "README.md").read_text("utf-8")
 
 
 def test_versions_count_up_and_the_old_one_is_left_untouched(own: Path, quickly: Export, tmp_path: Path) -> None:
@@ -143,36 +159,67 @@ def test_fewer_rows_to_verify_on_and_another_name(own: Path, quickly: Export, tm
     repository = tmp_path / "repository"
     assert quickly(own, "--precision", "fp32", "--repository", repository, "--name", "other", "--rows", "5") == 0
     assert len(open_bundle(repository / "other" / "1").golden()) <= 5
-    assert "verified on 5 validation rows" in (own / "export" / "report.html").read_text("utf-8")
+    assert "5 validation rows" in (own / "export" / "export_report.html").read_text("utf-8")
+
+
+def test_the_graph_of_the_bundle_is_fitted_to_a_triton_release(own: Path, quickly: Export, tmp_path: Path) -> None:
+    arguments = (own, "--precision", "fp32", "--repository", tmp_path)
+    assert quickly(*arguments) == quickly(*arguments, "--triton-release", "24.04") == 0
+    before, after = (open_bundle(tmp_path / "toy" / version).manifest.source["graph"] for version in "12")
+    assert after["ir_version"] == onnx.load(tmp_path / "toy" / "2" / "model.onnx").ir_version == 9
+    assert after["ir_version"] < before["ir_version"]
 
 
 # -- gates ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
-    [("reversed", "accuracy of int8-static"), ("left in floats", "int8-static: 0 of 10 matrix products in integers")],
+    ("kind", "gate", "code", "told"),
+    [
+        ("reversed", "accuracy", accuracy.CODE, "accuracy of int8"),
+        ("left in floats", "graph", graph.CODE, "matrix products in integers: the optimized graph has 0"),
+    ],
 )
-def test_a_failed_gate_writes_a_report_and_nothing_else(
+def test_a_failed_gate_writes_a_report_and_a_bundle_in_quarantine(
     own: Path,
     quickly: Export,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     kind: str,
+    gate: str,
+    code: int,
     told: str,
 ) -> None:
     damage(monkeypatch, kind)
-    assert quickly(own, "--repository", tmp_path / "repository") == GATE_FAILED == 3
+    assert quickly(own, "--repository", tmp_path / "repository") == code
     assert not (tmp_path / "repository").exists()
     error = capsys.readouterr().err
-    assert f"gate failed: {told}" in error
-    assert told.replace("static", "dynamic") in error
+    assert "gate failed: " in error
+    assert told in error
     assert f"nothing was written to {tmp_path / 'repository'}" in error
-    assert str(own / "export" / "report.html") in error
-    gates = json.loads((own / "export" / "report.json").read_text("utf-8"))["gates"]
-    assert sorted(gate["passed"] for gate in gates) == [False, False, True, True]
-    assert told in (own / "export" / "report.html").read_text("utf-8")
+    assert str(own / "export" / "export_report.html") in error
+    found = json.loads((own / "export" / "export_report.json").read_text("utf-8"))
+    assert found["kept"] is None
+    # Every kind of the ladder was tried, and is told.
+    assert found["candidates"].keys() | {remark.split()[0] for remark in found["remarks"]} >= {"fp32", *LADDER}
+    assert told in (own / "export" / "export_report.html").read_text("utf-8")
+    quarantined = tmp_path / "quarantine" / "toy" / "1"
+    assert not (quarantined.parent / "config.pbtxt").exists()
+    assert told in (quarantined / "export_report.html").read_text("utf-8")
+    with pytest.raises(BundleError, match=f"{gate}"):
+        open_bundle(quarantined)
+
+
+def test_a_gate_that_is_accepted_is_recorded_for_ever(
+    own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(monkeypatch, "left in floats")
+    arguments = (own, "--repository", tmp_path / "repository", "--precision", "int8-static")
+    assert quickly(*arguments, accept=()) in (speed.CODE, graph.CODE)
+    assert quickly(*arguments, accept=("speed=a toy", "graph=floats = fine")) == 0
+    gates = {gate["gate"]: gate for gate in open_bundle(tmp_path / "repository" / "toy" / "1").manifest.gates}
+    assert (gates["graph"]["passed"], gates["graph"]["accepted"]) == (False, "floats = fine")
 
 
 def test_a_failed_gate_leaves_the_versions_before_it(
@@ -182,7 +229,7 @@ def test_a_failed_gate_leaves_the_versions_before_it(
     assert quickly(own, "--precision", "fp32", "--repository", repository) == 0
     before = digest_folder(repository)
     damage(monkeypatch, "reversed")
-    assert quickly(own, "--repository", repository) == GATE_FAILED
+    assert quickly(own, "--repository", repository, "--precision", "int8-static") == accuracy.CODE
     assert digest_folder(repository) == before
 
 
@@ -190,24 +237,26 @@ def test_the_user_decides_how_much_may_be_lost(
     own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damage(monkeypatch, "reversed")
-    assert quickly(own, "--repository", tmp_path / "repository", "--tolerance", "100") == 0
-    assert quickly(own, "--repository", tmp_path / "other", "--tolerance", str(math.nan)) == GATE_FAILED
+    static_only = ("--precision", "int8-static")
+    assert quickly(own, "--repository", tmp_path / "repository", "--tolerance", "100", *static_only) == 0
+    nothing = quickly(own, "--repository", tmp_path / "other", "--tolerance", str(math.nan), *static_only)
+    assert nothing == accuracy.CODE
 
 
-def test_where_the_static_graph_loses_too_much_the_dynamic_one_is_kept(
+def test_where_static_graphs_lose_too_much_a_dynamic_one_is_kept(
     own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage(monkeypatch, "reversed", "static")
     assert quickly(own, "--repository", tmp_path) == 0
     manifest = open_bundle(tmp_path / "toy" / "1").manifest
-    assert manifest.precision == "int8-dynamic"
-    assert manifest.quality.keys() == {"pytorch", "fp32", "int8-static", "int8-dynamic"}
+    assert manifest.precision == "int8-dynamic-tensor"
     assert manifest.quality["int8-static"]["verdict"].startswith("rejected: accuracy of int8-static")
-    assert manifest.quality["int8-dynamic"]["verdict"].startswith("kept: accuracy of int8-dynamic")
-    page, said = (own / "export" / "report.html").read_text("utf-8"), capsys.readouterr().out
-    for candidate in ("int8-static", "int8-dynamic"):
-        assert manifest.quality[candidate]["verdict"] in page
-        assert manifest.quality[candidate]["verdict"] in said
+    assert manifest.quality["int8-dynamic-tensor"]["verdict"].startswith("kept")
+    assert "int8-dynamic" not in manifest.quality
+    page, said = (own / "export" / "export_report.html").read_text("utf-8"), capsys.readouterr().out
+    for candidate in ("int8-static", "int8-static-smooth", "int8-dynamic-tensor"):
+        assert candidate in page
+        assert candidate in said
 
 
 def test_a_kind_that_was_asked_for_is_the_only_one_tried(
@@ -218,7 +267,17 @@ def test_a_kind_that_was_asked_for_is_the_only_one_tried(
     assert manifest.precision == "int8-dynamic"
     assert manifest.quality.keys() == {"pytorch", "fp32", "int8-dynamic"}
     damage(monkeypatch, "reversed", "static")
-    assert quickly(own, "--repository", tmp_path / "static", "--precision", "int8-static") == GATE_FAILED
+    static_only = ("--precision", "int8-static")
+    assert quickly(own, "--repository", tmp_path / "static", *static_only) == accuracy.CODE
+
+
+def test_the_best_of_all_kinds_is_the_one_that_answers_most_rows(own: Path, quickly: Export, tmp_path: Path) -> None:
+    assert quickly(own, "--repository", tmp_path, "--best") == 0
+    manifest = open_bundle(tmp_path / "toy" / "1").manifest
+    tried = {name: figures for name, figures in manifest.quality.items() if name.startswith("int8")}
+    assert tried.keys() == set(LADDER)
+    passed = {name for name, figures in tried.items() if not figures["verdict"].startswith("rejected")}
+    assert manifest.precision == max(passed, key=lambda name: tried[name]["rows_per_second"])
 
 
 def test_an_older_checkpoint_is_exported_dynamically_and_told_why(
@@ -226,8 +285,8 @@ def test_an_older_checkpoint_is_exported_dynamically_and_told_why(
 ) -> None:
     as_before_calibration(own)
     assert quickly(own, "--repository", tmp_path / "repository") == 0
-    assert "int8-static was left out: the checkpoint is older than calibration.jsonl" in capsys.readouterr().out
-    assert open_bundle(tmp_path / "repository" / "toy" / "1").manifest.precision == "int8-dynamic"
+    assert "static kinds are left out: the checkpoint is older than calibration.jsonl" in capsys.readouterr().out
+    assert open_bundle(tmp_path / "repository" / "toy" / "1").manifest.precision == "int8-dynamic-tensor"
     told = refused(capsys, own, "--repository", tmp_path / "other", "--precision", "int8-static")
     assert "calibration.jsonl" in told
     assert "int8-dynamic" in told
@@ -245,10 +304,10 @@ def test_a_graph_that_is_not_the_model_is_not_written(
         return model
 
     monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", other)
-    assert quickly(own, "--repository", tmp_path / "repository") == GATE_FAILED
+    assert quickly(own, "--repository", tmp_path / "repository") == judging.NOT_MADE == 3
     assert "differs from PyTorch" in capsys.readouterr().err
     assert not (tmp_path / "repository").exists()
-    assert "differs from PyTorch" in (own / "export" / "report.html").read_text("utf-8")
+    assert "differs from PyTorch" in (own / "export" / "export_report.html").read_text("utf-8")
 
 
 # -- what is refused at the door --------------------------------------------------------------------------------------
@@ -288,7 +347,9 @@ def test_numbers_that_make_no_sense_are_refused(own: Path, option: str, value: s
 
 
 def test_the_examples_of_the_help_are_real() -> None:
-    examples = [line.split() for line in parser().format_help().splitlines() if line.startswith("  downstream export ")]
+    examples = [
+        shlex.split(line) for line in parser().format_help().splitlines() if line.startswith("  downstream export ")
+    ]
     assert len(examples) >= 3
     for words in examples:
         parser().parse_args(words[2:])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from export.onnx_graph import TRACED_LENGTHS, ExportError
-from export.sweep import sweep
+from export.child import TRACED_LENGTHS, ExportError
+from export.sweep import answers, compare, sweep
 from serving.backends import Backend, open_backend
 from serving.tasks.text_classification import TextClassification
 from serving.tensors import Array, Tensors
@@ -95,3 +95,18 @@ def test_other_wrong_graphs_are_found(
 ) -> None:
     with pytest.raises(ExportError, match="differs from PyTorch"):
         swept(model, task, Altered(backend, **broken))
+
+
+def test_one_set_of_answers_serves_several_graphs(model: Any, task: TextClassification, backend: Backend) -> None:
+    answered = answers(model, task.graphs["model"], model.config.vocab_size, 32)
+    assert len(compare(answered, backend, "model")) == len(answered) == 20
+    with pytest.raises(ExportError, match="differs from PyTorch"):
+        compare(answered, Altered(backend, after=lambda logits: logits * 1.01), "model")
+
+
+def test_a_graph_that_knows_the_first_token_type_only_is_found(
+    model: Any, task: TextClassification, backend: Backend
+) -> None:
+    blind = Altered(backend, lambda batch: {**batch, "token_type_ids": np.zeros_like(batch["token_type_ids"])})
+    with pytest.raises(ExportError, match="differs from PyTorch"):
+        swept(model, task, blind)

@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import graph_version, invariance, triton_config, triton_graph, triton_validation
 from export.__main__ import FAULTY, GATE_FAILED, main, parser
-from export.onnx_graph import ExportError
+from export.child import ExportError
 from export.triton_releases import find
 from serving import model_config
 from serving.backends import open_backend
@@ -356,7 +356,7 @@ def test_a_bundle_is_not_written_into_a_graph_model(
         (["--triton-graph", "--triton-engine-cache", "/e"], "add --triton-accelerator tensorrt"),
         (["--triton-accelerator", "tensorrt", "--precision", "fp32"], "add --triton-graph"),
         (["--triton-instances", "2"], "add --triton-graph"),
-        (["--triton-release", "26.08"], "add --triton-graph"),
+        (["--triton-release", "20.01"], "--triton-release: unknown release, got '20.01'"),
     ],
 )
 def test_options_that_cannot_be_meant_are_told_before_any_work(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ GOLDEN_ROWS: tuple[Row, ...] = (
     {"text": "I want my money back"},
     {"text": "Grüße 👩‍🚀", "text_pair": "何時ですか"},
 )
-GRAPH_FILES = {"stub": "model.json", "onnxruntime": "model.onnx"}
+GRAPH_FILES = {"stub": "model.json", "onnxruntime": "model.onnx", "torchscript": "model.pt"}
 SPECIAL = ("[PAD]", "[CLS]", "[SEP]")
 
 
@@ -61,6 +62,8 @@ def write_graph(path: Path, backend: str, labels: int = len(LABELS), delay: floa
     """A graph that any backend of that name loads: input_ids and attention_mask in, logits out."""
     if backend == "stub":
         write_json(path, {"outputs": {"logits": [labels]}, "delay": delay})
+    elif backend == "torchscript":
+        write_torch_graph(path, labels)
     else:
         path.write_bytes(onnx_graph(labels).SerializeToString())
     return path
@@ -86,6 +89,29 @@ def onnx_graph(labels: int) -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model
+
+
+def write_torch_graph(path: Path, labels: int) -> None:
+    """The graph of ``onnx_graph`` as TorchScript or, where the file ends in .pt2, as torch.export has it."""
+    import torch  # here: most of what uses these bundles is to run without it
+
+    class Tiny(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor]:
+            weights = torch.linspace(-0.002, 0.003, labels).reshape(1, labels)
+            return ((input_ids * attention_mask).float().sum(1, keepdim=True) @ weights,)
+
+    # Not the same tensor twice: torch.export would make one input of it.
+    example = (torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64))
+    names = {"names.json": json.dumps({"inputs": ARRAYS, "outputs": ["logits"]})}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        if path.suffix == ".pt":
+            torch.jit.save(torch.jit.trace(Tiny(), example), path, _extra_files=names)
+        else:
+            free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+            torch.export.save(
+                torch.export.export(Tiny(), example, dynamic_shapes=(free, free)), path, extra_files=names
+            )
 
 
 def write_bundle(

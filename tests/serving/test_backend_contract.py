@@ -21,14 +21,27 @@ from tests.serving.bundles import GRAPH_FILES, LABELS, write_assets, write_bundl
 from tests.serving.server_process import running
 
 FILES = {**GRAPH_FILES, "triton": "model.json"}
+# A backend that reads a second format keeps its promises with that one too.
+FORMATS = [*FILES.items(), ("torchscript", "model.pt2")]
 
 texts = st.lists(st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1), min_size=1, max_size=6)
 
 
-@pytest.fixture(scope="module", params=backends.names())
-def name(request: pytest.FixtureRequest) -> str:
-    assert request.param in FILES, "teach bundles.write_graph to write a graph for the new backend"
-    return str(request.param)
+@pytest.fixture(scope="module", params=FORMATS, ids=lambda format: f"{format[0]} {format[1]}")
+def format(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A backend and the name of its graph file."""
+    found: tuple[str, str] = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def name(format: tuple[str, str]) -> str:
+    return format[0]
+
+
+@pytest.fixture(scope="module")
+def file(format: tuple[str, str]) -> str:
+    return format[1]
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +78,20 @@ def write(name: str, request: pytest.FixtureRequest) -> Callable[[Path], Path]:
 
 
 @pytest.fixture(scope="module")
-def backend(name: str, write: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
-    backend = open_backend(name, {"model": write(tmp_path_factory.mktemp(name) / FILES[name])})
+def backend(
+    name: str, file: str, write: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Backend]:
+    backend = open_backend(name, {"model": write(tmp_path_factory.mktemp(name) / file)})
     yield backend
     backend.close()
 
 
 def encoded(task: TextClassification, text: str) -> Tensors:
     return task.encode({"text": text})
+
+
+def test_every_backend_is_held_to_this_contract() -> None:
+    assert set(backends.names()) == set(FILES), "teach bundles.write_graph to write a graph for the new backend"
 
 
 def test_unknown_backend_is_refused_with_the_known_ones() -> None:
@@ -123,8 +142,10 @@ def test_many_threads_run_one_graph_as_one_thread_does(
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\x00 no graph"], ids=["absent", "empty", "damaged"])
-def test_graph_that_cannot_be_loaded_is_a_bundle_error(content: bytes | None, name: str, tmp_path: Path) -> None:
-    path = tmp_path / FILES[name]
+def test_graph_that_cannot_be_loaded_is_a_bundle_error(
+    content: bytes | None, name: str, file: str, tmp_path: Path
+) -> None:
+    path = tmp_path / file
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BundleError):
@@ -132,10 +153,10 @@ def test_graph_that_cannot_be_loaded_is_a_bundle_error(content: bytes | None, na
 
 
 def test_close_may_be_called_once_the_last_run_is_over(
-    name: str, write: Callable[[Path], Path], task: TextClassification, graph: Graph, tmp_path: Path
+    name: str, file: str, write: Callable[[Path], Path], task: TextClassification, graph: Graph, tmp_path: Path
 ) -> None:
-    backend = open_backend(name, {"model": write(tmp_path / FILES[name])})
+    backend = open_backend(name, {"model": write(tmp_path / file)})
     before = backend.run("model", stack([encoded(task, "a")], graph.inputs))["logits"].copy()
     backend.close()
-    again = open_backend(name, {"model": tmp_path / FILES[name]})
+    again = open_backend(name, {"model": tmp_path / file})
     assert np.array_equal(again.run("model", stack([encoded(task, "a")], graph.inputs))["logits"], before)

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from export.quantize import dynamic_int8, integer_products
 
+from export.int8.dynamic import dynamic_int8
+from export.int8.products import integer_products
 from serving.backends import open_backend
-from tests.export.test_onnx_graph import written
 
 
 @pytest.fixture(scope="module")
 def dynamic(fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dynamic INT8 graph of the small model. Read only."""
     path = tmp_path_factory.mktemp("dynamic") / "int8.onnx"
-    dynamic_int8(fp32 / "model.onnx", path)
+    dynamic_int8(fp32 / "model.onnx", path, seven_bits=True)
     return path
 
 
@@ -41,7 +41,7 @@ def test_weights_are_signed_per_channel_and_the_file_is_smaller(fp32: Path, dyna
 
 def test_the_source_is_left_as_it_is_and_the_answers_are_close(fp32: Path, tmp_path: Path) -> None:
     source, before = fp32 / "model.onnx", (fp32 / "model.onnx").read_bytes()
-    dynamic_int8(source, tmp_path / "int8.onnx")
+    dynamic_int8(source, tmp_path / "int8.onnx", seven_bits=True)
     assert source.read_bytes() == before
     ids = np.arange(5, 17).reshape(1, -1)
     batch = {"input_ids": ids, "token_type_ids": np.zeros_like(ids), "attention_mask": np.ones_like(ids)}
@@ -55,10 +55,24 @@ def test_the_source_is_left_as_it_is_and_the_answers_are_close(fp32: Path, tmp_p
 def test_logging_is_as_before_even_when_it_fails(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(Exception, match="pars"):
-        dynamic_int8(tmp_path / "bad.onnx", tmp_path / "int8.onnx")
+        dynamic_int8(tmp_path / "bad.onnx", tmp_path / "int8.onnx", seven_bits=True)
     assert logging.getLogger("any").isEnabledFor(logging.WARNING)
 
 
-def test_a_graph_without_weights_has_no_integer_product(tmp_path: Path) -> None:
-    path = written(tmp_path / "g.onnx", ["b", "s"], ["b", "s"], ["b", 2])
-    assert integer_products(path) == (0, 0)
+def test_one_scale_for_each_product_where_that_is_asked_for(fp32: Path, tmp_path: Path) -> None:
+    dynamic_int8(fp32 / "model.onnx", tmp_path / "int8.onnx", per_channel=False, seven_bits=True)
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    weights = [node.input[1] for node in graph.node if node.op_type == "MatMulInteger"]
+    assert [list(initializers[name.replace("_quantized", "_scale")].dims) for name in weights] == [[]] * 8
+
+
+def test_seven_bits_are_half_the_range(fp32: Path, tmp_path: Path) -> None:
+    largest = {}
+    for seven_bits in (True, False):
+        dynamic_int8(fp32 / "model.onnx", tmp_path / "int8.onnx", seven_bits=seven_bits)
+        graph = onnx.load(tmp_path / "int8.onnx").graph
+        weights = {node.input[1] for node in graph.node if node.op_type == "MatMulInteger"}
+        arrays = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name in weights]
+        largest[seven_bits] = max(int(np.abs(array.astype(int)).max()) for array in arrays)
+    assert largest == {True: 64, False: 127}

@@ -9,14 +9,16 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from export.quantize import integer_products
-from export.static_int8 import static_int8
 
+from export.int8.products import integer_products
+from export.int8.static import static_int8
 from finetune.checkpoint import open_checkpoint
 from serving.backends import open_backend
 from serving.bundle import open_bundle
+from serving.errors import InvalidInput
 from serving.tasks import Task
 from serving.tensors import Array, Tensors, stack
+from tests.export.int8.graphs import GRAPH, block, distance, rows
 
 
 def encoded(checkpoint: Path, task: Task) -> list[Tensors]:
@@ -85,9 +87,28 @@ def test_the_source_is_left_as_it_is_and_logging_too(fp32: Path, checkpoint: Pat
     source, before = fp32 / "model.onnx", (fp32 / "model.onnx").read_bytes()
     task = open_bundle(fp32).open_task()
     (graph,) = task.graphs.values()
-    static_int8(source, tmp_path / "int8.onnx", graph, encoded(checkpoint, task)[:4])
+    static_int8(source, tmp_path / "int8.onnx", graph, encoded(checkpoint, task)[:4], seven_bits=True)
     assert source.read_bytes() == before
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(Exception, match="pars"):
-        static_int8(tmp_path / "bad.onnx", tmp_path / "int8.onnx", graph, [])
+        static_int8(tmp_path / "bad.onnx", tmp_path / "int8.onnx", graph, [], seven_bits=True)
     assert logging.getLogger("any").isEnabledFor(logging.WARNING)
+
+
+def test_only_standard_operators_are_used(int8: Path) -> None:
+    assert {node.domain for node in onnx.load(int8 / "model.onnx").graph.node} == {""}
+
+
+def test_a_name_that_is_no_product_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"floats.*'middle'.*left, right"):
+        static_int8(
+            block(tmp_path / "g.onnx"), tmp_path / "int8.onnx", GRAPH, rows(2), seven_bits=True, floats=["middle"]
+        )
+
+
+def test_every_method_gives_answers_near_those_of_floats(tmp_path: Path) -> None:
+    source = block(tmp_path / "fp32.onnx")
+    for method in ("minmax", "entropy", "percentile"):
+        static_int8(source, tmp_path / "int8.onnx", GRAPH, rows(16), method=method, seven_bits=True)
+        assert integer_products(tmp_path / "int8.onnx") == (5, 5)
+        assert 0 < distance(tmp_path / "int8.onnx", source, rows(6, seed=9)) < 0.1

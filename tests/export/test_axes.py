@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export import onnx_graph
-from export.onnx_graph import ExportError, finish, start
+from export.axes import name_axes
+from export.child import ExportError
 from serving.tensors import Field, Graph
 
 GRAPH = Graph(
@@ -36,12 +35,15 @@ def written(path: Path, ids: Dims, mask: Dims, logits: Dims, output: str = "logi
     ]
     axis = onnx.numpy_helper.from_array(np.array([1], np.int64), "axis")
     result = helper.make_tensor_value_info(output, TensorProto.FLOAT, logits)
-    onnx.save(helper.make_model(helper.make_graph(nodes, "g", inputs, [result], [axis])), path)
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", inputs, [result], [axis])), path, format="protobuf")
     return path
 
 
-def ended(*command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def named(path: Path) -> Path:
+    model = onnx.load(path)
+    name_axes(model, GRAPH)
+    onnx.save(model, path)
+    return path
 
 
 def shapes(path: Path) -> dict[str, Dims]:
@@ -54,8 +56,7 @@ def shapes(path: Path) -> dict[str, Dims]:
 
 def test_symbolic_axes_get_the_names_of_the_task(tmp_path: Path) -> None:
     path = written(tmp_path / "g.onnx", ["s0", "s1"], ["s0", "s1"], ["s0", 2])
-    finish(ended("true"), GRAPH, path)
-    assert shapes(path) == {
+    assert shapes(named(path)) == {
         "input_ids": ["batch", "length"],
         "attention_mask": ["batch", "length"],
         "logits": ["batch", 2],
@@ -76,36 +77,13 @@ def test_a_graph_with_a_baked_axis_is_refused(
 ) -> None:
     path = written(tmp_path / "g.onnx", ids, mask, logits)
     with pytest.raises(ExportError, match=".*".join(["must be dynamic were baked in", *told])):
-        finish(ended("true"), GRAPH, path)
+        named(path)
 
 
 def test_a_graph_without_the_wanted_output_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "g.onnx", ["b", "s"], ["b", "s"], ["b", 2], output="scores")
     with pytest.raises(ExportError, match=r"has no 'logits'; it has input_ids, attention_mask, scores"):
-        finish(ended("true"), GRAPH, path)
-
-
-def test_the_last_words_of_a_failed_exporter_are_told(tmp_path: Path) -> None:
-    path = written(tmp_path / "g.onnx", ["b", "s"], ["b", "s"], ["b", 2])
-    with pytest.raises(ExportError, match="cannot trace this"):
-        finish(ended("sh", "-c", "echo cannot trace this; exit 1"), GRAPH, path)
-    with pytest.raises(ExportError, match="the exporter failed"):
-        finish(ended("true"), GRAPH, tmp_path / "none.onnx")
-
-
-def test_it_is_traced_on_rows_of_unlike_length_and_never_on_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commands: list[list[str]] = []
-    monkeypatch.setattr(onnx_graph.subprocess, "Popen", lambda command, **options: commands.append(command))
-    example = {"input_ids": np.arange(1, 6), "attention_mask": np.ones(5, np.int64)}
-    start(tmp_path / "model", "AutoModel", GRAPH, example, tmp_path / "g.onnx")
-    assert commands[0][1:5] == ["-m", "export.onnx_graph", str(tmp_path / "model"), "AutoModel"]
-    with np.load(tmp_path / "g.npz") as samples:
-        mask, ids = samples["attention_mask"], samples["input_ids"]
-    assert mask.shape == ids.shape == (2, 11)
-    assert mask.sum(axis=1).tolist() == [7, 11]
-    assert ids[0, 7:].tolist() == [7] * 4
+        named(path)
 
 
 def test_the_real_exporter_leaves_every_axis_symbolic(fp32: Path) -> None:

@@ -62,7 +62,7 @@ def named(candidate: Candidate) -> Toned:
 
 def _quality(candidates: Sequence[Candidate]) -> Block:
     metric = candidates[0].answered.metric
-    headers = ["graph", f"{metric} [95 %]", "same labels", "largest diff.", "mean diff.", "flips in batches"]
+    headers = ["graph", f"{metric} [95 %]", "same labels", "largest diff.", "mean diff.", "batch flips"]
     rows = [
         [
             named(one),

@@ -15,6 +15,8 @@ NOTE = (
 )
 # More bars than this are no picture any more.
 MOST = 48
+# What products of a layer are called, in the order in which they run; the rest comes last.
+ROLES = (r"query|\bq_|\bq$|qkv", r"key|\bk_|\bk$", r"value|\bv_|\bv$", r"attention|attn", r"intermediate|lin1|Wi|ffn$")
 
 
 def blocks(evidence: Evidence) -> list[Block]:
@@ -42,9 +44,10 @@ def place(found: Drift) -> tuple[str, str]:
     return (f"layer {layer[1]}", layer[2]) if layer else ("head", path)
 
 
-def _depth(found: Drift) -> tuple[bool, int, list[tuple[int, str]]]:
-    """Layers by number and then the rest; in a layer, operators as they were numbered."""
-    layer, _ = place(found)
+def _depth(found: Drift) -> tuple[bool, int, int, list[tuple[int, str]]]:
+    """Layers by number and then the rest; in a layer, products in the order in which they run."""
+    layer, path = place(found)
     number = layer.removeprefix("layer ")
+    role = next((role for role, names in enumerate(ROLES) if re.search(names, path)), len(ROLES))
     pieces = [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", found.name)]
-    return (not number.isdigit(), int(number) if number.isdigit() else 0, pieces)
+    return not number.isdigit(), int(number) if number.isdigit() else 0, role, pieces

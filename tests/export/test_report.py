@@ -98,6 +98,16 @@ def test_drift_is_told_by_layer_in_the_order_of_depth(html: str) -> None:
     assert "Largest of its own: layer 10 output.dense, 4.5 %." in html
 
 
+def test_products_of_a_layer_stand_in_the_order_in_which_they_run(tmp_path: Path) -> None:
+    evidence = made.searched(tmp_path)
+    names = ["attention/self/query", "attention/self/value", "attention/output/dense", "intermediate/dense"]
+    layers = [f"/model/bert/encoder/layer.0/{name}/MatMul" for name in [*names, "output/dense"]]
+    traced = [replace(evidence.drift[0], name=layer, layer=layer) for layer in reversed(layers)]
+    page = report.page("toy", replace(evidence, drift=traced))
+    places = [page.index(f">{name.replace('/', '.')}</text>") for name in [*names, "output/dense"]]
+    assert places == sorted(places)
+
+
 def test_the_worst_products_are_shown_of_very_many(tmp_path: Path) -> None:
     evidence = made.searched(tmp_path)
     many = [replace(evidence.drift[0], layer=f"a.layer.{n}.dense", own=n / 1000) for n in range(100)]

@@ -16,7 +16,8 @@ from rich.console import Console
 from bundles import archive, comparison, description, place, transfer, verification
 from bundles.command_line import parser
 from bundles.console import console, heading, line
-from bundles.record import in_bytes
+from bundles.parts import in_bytes
+from serving import signature
 from serving.errors import AlreadyExists, BundleError, DownstreamError, InvalidInput, fault
 
 NO, NOT_DONE = 1, 2
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verify(args: argparse.Namespace, output: Console) -> int:
+    _check_key(args)
     results = []
     for path in args.paths:
         try:
@@ -118,9 +120,16 @@ def _push(args: argparse.Namespace, output: Console) -> int:
 
 
 def _pull(args: argparse.Namespace, output: Console) -> int:
+    _check_key(args)
     done = transfer.pull(args.url, args.repository, args.require_signature)
     print(f"pulled:     {done.place}" if done.new else f"there:      {done.place}, the same already; nothing to do")
     return 0
+
+
+def _check_key(args: argparse.Namespace) -> None:
+    """Raise InvalidInput, before any work, for a key that no signature can be compared with."""
+    if args.require_signature:
+        signature.verifier(args.require_signature)
 
 
 def _print_json(value: Any) -> None:

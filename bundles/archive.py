@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from serving import model_config
-from serving.bundle import MANIFEST, open_bundle
+from serving.bundle import open_bundle
 from serving.errors import BundleError, InvalidInput, fault, shown
+from serving.manifest import MANIFEST, SIGNATURE
 
 SUFFIXES = (".tar.gz", ".tar")
-# Signatures stand beside the manifest that they sign, so it cannot hold their digests.
-SIGNATURES = "*.sig"
 # Fixed, since another level gives other bytes.
 LEVEL = 6
 # Of a stranger's archive, so that a few bytes of it cannot fill the disk or the memory.
@@ -47,14 +46,14 @@ def pack(folder: Path, target: Path) -> str:
     """Write a version directory and its model's ``config.pbtxt`` as one archive; its SHA-256 in hexadecimal.
 
     The suffix of ``target`` chooses the format. Names are sorted; times, owners and modes are fixed; directories have
-    no entry. What no digest of the manifest covers stays out, except signatures. The file is whole or absent.
-    Raises BundleError where the bundle does not match its digests.
+    no entry. The file is whole or absent. Raises BundleError where the bundle does not match its digests, and where it
+    is in quarantine.
     """
     check_target(target)
     bundle = open_bundle(folder)
     sibling = target.with_name(f".{target.name}.writing")
     try:
-        names = [MANIFEST, *bundle.manifest.files, *(path.name for path in folder.glob(SIGNATURES))]
+        names = [MANIFEST, *bundle.manifest.files, *([SIGNATURE] if (folder / SIGNATURE).is_file() else [])]
         with (
             sibling.open("wb") as file,
             _compressed(file, target) as stream,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -10,10 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from bundles.console import columns, heading
+from bundles.console import cell, columns, heading
 from bundles.description import interface
-from bundles.record import flat, in_bytes, part_of, record, sizes
-from serving.bundle import ASSETS, GOLDEN, Bundle, open_bundle
+from bundles.parts import flat, in_bytes, part_of, sizes
+from serving.bundle import ASSETS, GOLDEN, Bundle, read_bundle
+from serving.calibration import TEMPERATURE
 from serving.modality.text import TOKENIZER
 
 # What a part that differs means; the first one that does is the sentence of the whole.
@@ -22,21 +23,44 @@ PARTS = {
     "labels": "Labels were added, removed or moved: clients that read positions read other classes.",
     "tokenizer": "The tokenizer changed: the same text gives other tokens.",
     "assets": "What prepares and reads rows changed, as the assets have it.",
-    "serving": "It is served in another way, by precision, backend or batches.",
+    "serving": "It is served in another way.",
+    "gates": "Gates came out otherwise.",
+    "licence": "The licence is another one.",
     "base": "The base model is another one.",
     "data": "The rows it learnt from are other ones.",
     "recipe": "The recipe changed.",
-    "gates": "The gates came out otherwise.",
+    "weights": "It was trained again, by the same recipe, on the same data and base.",
     "metrics": "The figures of its quality differ, and did not fall below their interval.",
+    "temperature": "Scores are sharper or flatter: thresholds on them cut elsewhere.",
     "tolerance": "Golden rows may differ by another amount.",
-    "graph": "The graph is another one, of the same recipe, data and base.",
+    "graph": "The graph is another one, of the same weights.",
     "operators": "The graph has other operators.",
     "size": "It has another size.",
     "speed": "It was measured at another speed.",
     "packages": "It was made by other versions of packages.",
-    "golden": "Other rows prove it.",
-    "source": "It was made at another time or place.",
+    "golden": "Other rows or answers prove it.",
+    "source": "It was made at another time or place, or by other code.",
 }
+# Parts of which the sentence says what differs: short values, each with a name of its own.
+DETAILED = ("serving", "gates", "licence", "base", "recipe")
+# The keys of a manifest's source by part; what is not here was made at another time or place.
+SOURCES = {
+    "base_model": "base",
+    "base_revision": "base",
+    "data_digest": "data",
+    "recipe": "recipe",
+    "checkpoint": "weights",
+    "weights": "weights",
+    "trained_with": "packages",
+    "exported_with": "packages",
+}
+# Where a run was written to, and what is in the recipe already.
+ELSEWHERE = {"recipe.output": "source", "seed": ""}
+# Of a candidate: its size is that on disk, the gates say what came of it, and nobody asks how long it took to make.
+UNCOMPARED = ("bytes", "verdict", "seconds_to_make")
+SPEED = ("p50_ms", "p99_ms", "rows_per_second", "memory", "speedup")
+# What an older checkpoint did not keep: no sentence is made of it.
+UNKNOWN = "unknown"
 SHOWN = 5
 
 
@@ -60,7 +84,7 @@ class Comparison:
 
 def compare(first: Path, second: Path) -> Comparison:
     """Two version directories; their names and numbers do not count. Raises BundleError where one is damaged."""
-    before, after = _facts(open_bundle(first)), _facts(open_bundle(second))
+    before, after = _facts(read_bundle(first)), _facts(read_bundle(second))
     differences = [
         Difference(part, name, before[part].get(name), after[part].get(name))
         for part in PARTS
@@ -76,9 +100,9 @@ def show(console: Console, names: Sequence[str], comparison: Comparison) -> None
     rows = [
         {
             "part": difference.part,
-            "what": difference.name,
-            names[0]: _told(difference.part, difference.before),
-            names[1]: _told(difference.part, difference.after),
+            "what": difference.name.removeprefix(f"{difference.part}."),
+            names[0]: _told(difference, difference.before),
+            names[1]: _told(difference, difference.after),
             "change": _change(difference.before, difference.after),
         }
         for difference in comparison.differences
@@ -88,9 +112,8 @@ def show(console: Console, names: Sequence[str], comparison: Comparison) -> None
 
 def _facts(bundle: Bundle) -> dict[str, dict[str, Any]]:
     """Everything that is compared, by part and name."""
-    manifest, kept = bundle.manifest, record(bundle.manifest)
+    manifest, task = bundle.manifest, bundle.open_task()
     facts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-    task = bundle.open_task()
     told = interface(task)
     facts["interface"] = {"task": manifest.task}
     for side in ("inputs", "outputs"):
@@ -100,63 +123,75 @@ def _facts(bundle: Bundle) -> dict[str, dict[str, Any]]:
         for axis, labels in task.axes.items()
         for place, label in enumerate(labels)
     }
-    for name, digest in manifest.files.items():
-        facts[_part_of_file(bundle, name)][name] = digest
     facts["serving"] = {
         "precision": manifest.precision,
         "backend": manifest.backend,
         "max_batch_size": manifest.max_batch_size,
         "batch_invariant": manifest.batch_invariant,
-        **flat({"needs": kept.needs, "licence": kept.licence}),
+        "needs": list(manifest.needs),
     }
-    for name, value in flat(manifest.quality.get(manifest.precision, {})).items():
-        facts[_part_of_figure(name)][name] = value
-    for name, value in flat(manifest.source).items():
-        facts[_part_of_source(name)][name] = value
-    facts["source"] |= flat({"host": kept.host})
-    for gate in kept.gates:
-        facts["gates"][str(gate.get("gate"))] = gate.get("accepted") or ("passed" if gate.get("passed") else "failed")
+    facts["gates"] = {str(gate.get("gate")): _outcome(gate) for gate in manifest.gates}
+    facts["licence"] = {"licence": manifest.licence}
+    facts["temperature"] = {"temperature": task.temperature}
     facts["tolerance"] = dict(manifest.tolerance)
-    # Without the rest: the manifest says what is compared here already.
+    # Without the rest: it is the manifest, which says what is compared here already, and what is for people.
     facts["size"] = {part: count for part, count in sizes(manifest, bundle.folder).items() if part != "rest"}
+    for part, name, value in (*_files(bundle), *_figures(bundle), *_origin(bundle)):
+        facts[part][name] = value
     return facts
 
 
-def _part_of_file(bundle: Bundle, name: str) -> str:
-    if name == GOLDEN:
-        return "golden"
-    if name == f"{ASSETS}/{TOKENIZER}":
-        return "tokenizer"
-    return "graph" if part_of(bundle.manifest, name) == "graph" else "assets"
+def _outcome(gate: Mapping[str, Any]) -> str:
+    if gate.get("passed") is True:
+        return "passed"
+    return f"accepted ({gate.get('accepted')})" if gate.get("accepted") else "failed"
 
 
-def _part_of_figure(name: str) -> str:
-    """``bytes`` is left to the size on disk; operator counts are told where an exporter recorded them."""
-    if "operators" in name.split("."):
-        return "operators"
-    if name == "bytes":
-        return "size"
-    return "speed" if name.endswith(("_ms", "_per_second")) else "metrics"
+def _files(bundle: Bundle) -> Iterator[tuple[str, str, Any]]:
+    """Part, name and digest of every file that answers depend on and that no value here stands for."""
+    for name, digest in bundle.manifest.files.items():
+        if name == GOLDEN:
+            yield "golden", name, digest
+        elif name == f"{ASSETS}/{TOKENIZER}":
+            yield "tokenizer", name, digest
+        elif name != f"{ASSETS}/{TEMPERATURE}" and (part := part_of(bundle.manifest, name)) in ("assets", "graph"):
+            yield part, name, digest
 
 
-def _part_of_source(name: str) -> str:
-    first = name.partition(".")[0]
-    if first in ("versions", "packages"):
-        return "packages"
-    known = (part for part in ("base", "data", "recipe") if first.startswith(part))
-    return next(known, "source")
+def _figures(bundle: Bundle) -> Iterator[tuple[str, str, Any]]:
+    """Part, name and value of what was measured of the graph that the bundle has."""
+    for name, value in flat(bundle.manifest.quality.get(bundle.manifest.precision, {})).items():
+        if name not in UNCOMPARED:
+            part = "operators" if name.startswith("operators.") else "speed" if name in SPEED else "metrics"
+            yield part, name, value
+
+
+def _origin(bundle: Bundle) -> Iterator[tuple[str, str, Any]]:
+    """Part, name and value of where the bundle comes from."""
+    for name, value in flat({**bundle.manifest.source, "host": bundle.manifest.host}).items():
+        part = ELSEWHERE.get(name, SOURCES.get(name.partition(".")[0], "source"))
+        if part:
+            yield part, name, value
 
 
 def _sentence(differences: Sequence[Difference], before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """What matters most."""
     if not differences:
         return "The two are equal."
-    part = differences[0].part
+    telling = [d for d in differences if UNKNOWN not in (d.before, d.after)] or differences
+    part = telling[0].part
     if part == "labels":
-        return _labels([difference for difference in differences if difference.part == part])
+        return _labels([difference for difference in telling if difference.part == part])
     if part == "interface":
         return PARTS[part]
-    return _fall(before, after) or PARTS[part]
+    return _fall(before, after) or _detailed(part, [d for d in telling if d.part == part])
+
+
+def _detailed(part: str, differences: Sequence[Difference]) -> str:
+    if part not in DETAILED:
+        return PARTS[part]
+    changes = [f"{d.name.removeprefix(f'{part}.')} from {cell(d.before)} to {cell(d.after)}" for d in differences]
+    return f"{PARTS[part].removesuffix('.')}: {', '.join(changes[:SHOWN])}{_more(changes)}."
 
 
 def _labels(differences: Sequence[Difference]) -> str:
@@ -185,11 +220,13 @@ def _fall(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return ""
 
 
-def _told(part: str, value: Any) -> Any:
+def _told(difference: Difference, value: Any) -> Any:
     if value is None:
         return "-"
-    if part == "size":
+    if difference.part == "size" or difference.name == "memory":
         return in_bytes(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
     text = str(value)
     # Of a digest its beginning tells that it is another one.
     return f"{text[:19]}..." if text.startswith("sha256:") or (len(text) == 64 and text.isalnum()) else value

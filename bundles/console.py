@@ -29,7 +29,7 @@ def heading(console: Console, text: str) -> None:
 def line(console: Console, passed: bool, name: str, message: str) -> None:
     """One check, and what came of it."""
     mark = Text("ok    ", "green") if passed else Text("WRONG ", "bold red")
-    console.print(Text("  ") + mark + cell(f"{name:<14} {message}"), soft_wrap=True)
+    console.print(Text("  ") + mark + cell(f"{name:<16} {message}"), soft_wrap=True)
 
 
 def pairs(console: Console, title: str, values: Mapping[str, Any]) -> None:
@@ -50,9 +50,9 @@ def columns(console: Console, title: str, rows: Iterable[Mapping[str, Any]]) -> 
     kept = list(rows)
     names = list(dict.fromkeys(name for row in kept for name, value in row.items() if value not in (None, "")))
     if kept:
-        table = Table(box=SIMPLE_HEAD, header_style="dim", show_edge=False, pad_edge=True)
+        table = Table(box=SIMPLE_HEAD, header_style="dim", show_edge=False, pad_edge=True, collapse_padding=True)
         for name in names:
-            table.add_column(cell(name), overflow="fold")
+            table.add_column(cell(name), overflow="fold", no_wrap=name == names[0])
         for row in kept:
             table.add_row(*(cell(row.get(name)) for name in names))
         console.print()

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bundles.console import columns, heading, pairs
-from bundles.record import flat, in_bytes, record, sizes
-from serving.bundle import open_bundle
+from bundles.parts import flat, in_bytes, sizes
+from serving.bundle import read_bundle
 from serving.tasks import Task
 from serving.tensors import Field
+
+RECIPE = "recipe"
+# What a field holds that says nothing.
+NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """All there is to tell of a version directory, as JSON has it. Raises BundleError where it is damaged."""
-    bundle = open_bundle(folder)
-    manifest, kept = bundle.manifest, record(bundle.manifest)
+    bundle = read_bundle(folder)
+    manifest = bundle.manifest
     parts = sizes(manifest, folder)
     return {
         "name": manifest.name,
@@ -26,16 +31,17 @@ def describe(folder: Path) -> dict[str, Any]:
         "task": manifest.task,
         "precision": manifest.precision,
         "backend": manifest.backend,
-        "digest": kept.digest,
+        "quarantined": bool(manifest.failed_gates),
+        "digest": manifest.digest,
         "bytes": {"all": sum(parts.values()), **parts},
         "max_batch_size": manifest.max_batch_size,
         "batch_invariant": manifest.batch_invariant,
         "tolerance": dict(manifest.tolerance),
-        "licence": kept.licence,
-        "needs": kept.needs,
-        "host": kept.host,
+        "licence": manifest.licence,
+        "needs": list(manifest.needs),
+        "host": dict(manifest.host),
         "source": dict(manifest.source),
-        "gates": [dict(gate) for gate in kept.gates],
+        "gates": [dict(gate) for gate in manifest.gates],
         "quality": dict(manifest.quality),
         **interface(bundle.open_task()),
     }
@@ -52,12 +58,16 @@ def interface(task: Task) -> dict[str, Any]:
 
 def show(console: Console, told: Mapping[str, Any]) -> None:
     """Print what describe gave."""
-    heading(console, f"{told['name']}/{told['version']}: {told['task']}, {told['precision']}, {told['backend']}")
+    what = f"{told['name']}/{told['version']}: {told['task']}, {told['precision']}, {told['backend']}"
+    heading(console, f"{what}; in quarantine" if told["quarantined"] else what)
+    origin = {name: value for name, value in told["source"].items() if name not in (RECIPE, "seed")}
     pairs(console, "what it is", _identity(told))
-    pairs(console, "where it came from", flat(told["source"]))
-    pairs(console, "where it was measured, and what it needs", _flat(host=told["host"], needs=told["needs"]))
+    pairs(console, "where it came from", {**_lines(origin), **_lines({"measured on": told["host"]})})
+    pairs(console, RECIPE, _lines(told["source"].get(RECIPE) or {}))
     columns(console, "gates", [_gate(gate) for gate in told["gates"]])
     columns(console, "candidates (* is this one)", _candidates(told))
+    verdicts = {name: figures.get("verdict") for name, figures in told["quality"].items()}
+    pairs(console, "what came of them", {name: verdict for name, verdict in verdicts.items() if verdict})
     columns(console, "takes", told["inputs"])
     columns(console, "gives", told["outputs"])
     pairs(console, "names", {axis: ", ".join(names) for axis, names in told["axes"].items()})
@@ -68,35 +78,59 @@ def _identity(told: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "digest": told["digest"],
         "size": f"{in_bytes(told['bytes']['all'])}: {parts}",
+        "licence": told["licence"],
+        "needs of a processor": ", ".join(told["needs"]) or "none",
         "rows of a request": f"{told['max_batch_size']} at most",
         "rows of a batch": "do not change one another" if told["batch_invariant"] else "change one another: run singly",
-        "golden rows may differ by": ", ".join(f"{name} {most:.4g}" for name, most in told["tolerance"].items()),
-        **_flat(licence=told["licence"]),
+        "golden rows within": ", ".join(f"{name} {most:.4g}" for name, most in told["tolerance"].items()),
     }
 
 
-def _flat(**values: Any) -> dict[str, Any]:
-    """Fields that a manifest may have, mappings or single values; none of those that it has not."""
-    return {name: value for name, value in flat(values).items() if value not in (None, "", [], ())}
+def _lines(values: Mapping[str, Any]) -> dict[str, str]:
+    """A line for each name, whatever is nested in it; none for what says nothing."""
+    lines = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            leaves = [f"{leaf} {_plain(item)}" for leaf, item in flat(value).items() if item not in NOTHING]
+            lines[name] = ", ".join(leaves)
+        elif value not in NOTHING:
+            lines[name] = _plain(value)
+    return {name: line for name, line in lines.items() if line}
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _gate(gate: Mapping[str, Any]) -> dict[str, Any]:
-    figures = flat(gate.get("figures") or {})
-    return {
-        "gate": gate.get("gate"),
-        "passed": "yes" if gate.get("passed") else "accepted" if gate.get("accepted") else "no",
-        "what was found": gate.get("message"),
-        "figures": ", ".join(f"{name} {value}" for name, value in figures.items()),
-        "accepted because": gate.get("accepted"),
-    }
+    accepted = gate.get("accepted")
+    mark = "ok" if gate.get("passed") is True else "accepted" if accepted else "FAILED"
+    message = str(gate.get("message"))
+    return {"": mark, "gate": gate.get("gate"), "found": f"{message}. Accepted: {accepted}" if accepted else message}
 
 
 def _candidates(told: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The figures that people choose by; --json and the report beside the graph have them all."""
     for name, figures in told["quality"].items():
-        known = {key: value for key, value in figures.items() if not isinstance(value, Mapping)}
-        if known.get("bytes") is not None:
-            known = {**known, "bytes": in_bytes(known["bytes"])}
-        yield {"candidate": f"{name} *" if name == told["precision"] else name, **known}
+        metric, speedup = next(iter(figures), "metric"), figures.get("speedup")
+        yield {
+            "candidate": f"{name} *" if name == told["precision"] else name,
+            metric: _rounded(figures.get(metric), 4),
+            "interval": "-".join(f"{bound:.3f}" for bound in figures.get("interval") or ()),
+            "size": _size(figures.get("bytes")),
+            "p50/p99 ms": "/".join(f"{figures[name]:.2f}" for name in ("p50_ms", "p99_ms") if figures.get(name)),
+            "rows/s": _rounded(figures.get("rows_per_second"), 0),
+            "memory": _size(figures.get("memory")),
+            "speedup": f"{_rounded(speedup[0], 2)}x" if speedup else None,
+        }
+
+
+def _size(count: Any) -> str | None:
+    return None if count is None else in_bytes(count)
+
+
+def _rounded(value: Any, digits: int) -> str | None:
+    return f"{value:.{digits}f}" if isinstance(value, Real) else None
 
 
 def _field(field: Field) -> dict[str, Any]:

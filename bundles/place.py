@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bundles import archive
 from serving import model_config, staging
-from serving.bundle import MANIFEST
 from serving.errors import NotFound
+from serving.manifest import MANIFEST
 
 VERSION = re.compile(r"[1-9][0-9]*")
 

@@ -17,8 +17,8 @@ from bundles import archive, verification
 from bundles.place import VERSION
 from bundles.store import Store, StoreError, open_store
 from serving import model_config
-from serving.bundle import MANIFEST
 from serving.errors import AlreadyExists, BundleError, NotFound, NotReady
+from serving.manifest import MANIFEST
 from serving.staging import backend_in, publish, staged
 
 DIGEST = ".sha256"
@@ -36,8 +36,8 @@ class Transferred:
 def push(folder: Path, url: str) -> Transferred:
     """Pack a version directory into the folder ``url`` of a store, as ``NAME-VERSION.tar.gz`` and its digest.
 
-    Raises BundleError for a version that does not match its digests, AlreadyExists where the store has another one of
-    that number: what was published does not change.
+    Raises BundleError for a version that does not match its digests or is in quarantine, AlreadyExists where the store
+    has another one of that number: what was published does not change.
     """
     store = open_store(url)
     name = f"{folder.parent.name}-{folder.name}.tar.gz"
@@ -73,11 +73,12 @@ def pull(url: str, repository: Path, key: Path | None = None) -> Transferred:
     repository.mkdir(parents=True, exist_ok=True)
     partial = repository / f".{digest[:16]}.pulling"
     with _alone(partial) as file:
+        resumed = file.tell() > 0
         _download(source, file)
         try:
             if archive.digest(partial) != digest:
                 raise BundleError(f"{url}: does not match its {DIGEST}: it was changed, or damaged on the way")
-            transferred = _install(partial, repository, key)
+            transferred = _install(partial, repository, key, resumed)
         except (BundleError, AlreadyExists):
             partial.unlink()
             raise
@@ -111,8 +112,12 @@ def _download(source: Store, file: IO[bytes]) -> None:
         raise StoreError(f"{source.url}: ended after {file.tell()} of {size} bytes; run it again to go on from there")
 
 
-def _install(packed: Path, repository: Path, key: Path | None) -> Transferred:
-    """Put the version of an archive into its place, once it has proved itself beside it."""
+def _install(packed: Path, repository: Path, key: Path | None, resumed: bool) -> Transferred:
+    """Put the version of an archive into its place, once it has proved itself beside it.
+
+    ``resumed`` where a pull of this archive was interrupted before: perhaps with the version there, and not its
+    configuration, so that Triton would read the labels of the version before.
+    """
     name, version = archive.version_in(packed)
     model = repository / name
     final = model / str(version)
@@ -127,7 +132,7 @@ def _install(packed: Path, repository: Path, key: Path | None) -> Transferred:
             publish(folder, final)
         # Last: until it is there, no server takes the directory for a model. One that a newer version brought stays.
         config = model / model_config.FILE
-        if not config.exists() or (not existed and version == _latest(model)):
+        if not config.exists() or ((resumed or not existed) and version == _latest(model)):
             publish(folder.parent / model_config.FILE, config)
     if existed:
         _check_intact(final, key)

@@ -1,4 +1,4 @@
-"""Whether a version is what was exported: its digests, its configuration, its signature, and its answers here."""
+"""Whether a version is what was exported: its digests and signature, its gates, its place, and its answers here."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from importlib import import_module
 from pathlib import Path
 
-from bundles.archive import SIGNATURES
+from bundles.parts import size
 from bundles.place import label
-from bundles.record import record, size
-from serving import model_config
-from serving.backends import open_backend
-from serving.bundle import MANIFEST, Bundle, open_bundle
+from serving import graphs, model_config, signature
+from serving.bundle import Bundle, read_bundle
 from serving.columns import Schema
 from serving.errors import BundleError, DownstreamError
+from serving.manifest import Manifest
 from serving.model import Model
 from serving.proof import replay_golden
+from serving.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -35,20 +33,24 @@ class Check:
 def verify(folder: Path, key: Path | None = None) -> Iterator[Check]:
     """The checks of a version directory, one after another as they are made; ``key`` has a signature required.
 
-    After damaged files nothing else is looked at, since nothing of them can be trusted.
+    After damaged files, or without the signature that is required, nothing else is looked at: what nobody vouches for
+    is not run.
     """
     try:
-        bundle = open_bundle(folder)
+        bundle = read_bundle(folder)
     except DownstreamError as error:
         yield Check("digests", False, _relative(folder, error))
         return
-    proof = record(bundle.manifest).digest
-    yield Check("digests", True, f"{len(bundle.manifest.files)} files, {size(bundle.manifest, folder)}, {proof}")
-    yield _made(folder, "place", lambda: _place(bundle))
-    yield _made(folder, "extras", lambda: _extras(bundle))
-    yield _made(folder, "configuration", lambda: _configuration(bundle))
+    manifest = bundle.manifest
+    yield Check("digests", True, f"{len(manifest.files)} files, {size(manifest, folder)}, {manifest.digest}")
     if key is not None:
-        yield _made(folder, "signature", lambda: _signature(folder, key))
+        signed = _made(folder, "signature", lambda: _signature(folder, key))
+        yield signed
+        if not signed.passed:
+            return
+    yield from _gates(manifest)
+    yield _made(folder, "place", lambda: _place(bundle))
+    yield _made(folder, "configuration", lambda: _configuration(bundle))
     yield _made(folder, "golden rows", lambda: _golden(bundle))
 
 
@@ -74,22 +76,22 @@ def _relative(folder: Path, error: Exception) -> str:
     return str(error).replace(f"{folder}: ", "").replace(f"{folder}/", "").replace(f"{folder.parent}/", "")
 
 
+def _gates(manifest: Manifest) -> Iterator[Check]:
+    """A check that fails for every gate that keeps a version in quarantine; one that passes where none does."""
+    for gate in manifest.failed_gates:
+        yield Check(f"gate {gate.get('gate')}", False, f"{gate.get('message')}; nobody accepted that: in quarantine")
+    if not manifest.failed_gates:
+        lacking = [gate for gate in manifest.gates if gate.get("passed") is not True]
+        accepted = [f"{gate.get('gate')} is accepted: {gate.get('accepted')}" for gate in lacking]
+        passed = f"{len(manifest.gates) - len(lacking)} passed"
+        yield Check("gates", True, "; ".join([passed, *accepted]))
+
+
 def _place(bundle: Bundle) -> str:
     told = f"{bundle.manifest.name}/{bundle.manifest.version}"
     if told != label(bundle.folder):
         raise BundleError(f"the manifest says {told}: the folder was renamed; give it that name, or export again")
     return told
-
-
-def _extras(bundle: Bundle) -> str:
-    """Raise BundleError where there is a file that the manifest does not know."""
-    found = {path.relative_to(bundle.folder).as_posix() for path in bundle.folder.rglob("*") if not path.is_dir()}
-    added = sorted(
-        name for name in found - {MANIFEST, *bundle.manifest.files} if "/" in name or not fnmatch(name, SIGNATURES)
-    )
-    if added:
-        raise BundleError(f"{', '.join(added)}: without a digest, so it came after the export; remove it")
-    return "every file has a digest"
 
 
 def _configuration(bundle: Bundle) -> str:
@@ -101,15 +103,14 @@ def _configuration(bundle: Bundle) -> str:
 
 
 def _signature(folder: Path, key: Path) -> str:
-    # Only where it is asked for: it needs packages that nothing else here needs.
-    import_module("serving.signature").verify(folder, key)
+    signature.verify(folder, key)
     return f"made with {key}"
 
 
 def _golden(bundle: Bundle) -> str:
     manifest = bundle.manifest
     begun = time.perf_counter()
-    with closing(open_backend(manifest.backend, bundle.graph_files())) as backend:
+    with closing(graphs.opened(bundle, Settings())) as backend:
         replay_golden(Model(manifest.name, bundle.open_task(), backend, manifest.max_batch_size), bundle)
     seconds = time.perf_counter() - begun
     many = len(bundle.golden())

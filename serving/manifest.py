@@ -79,9 +79,14 @@ class Manifest:
         except TypeError as error:
             raise BundleError(f"{MANIFEST}: {error}; export the model again") from error
 
+    @property
+    def failed_gates(self) -> list[Mapping[str, Any]]:
+        """The gates that did not pass and that nobody accepted: a version that has one is in quarantine."""
+        return [gate for gate in self.gates if not (gate.get("passed") is True or gate.get("accepted"))]
+
     def check_gates(self) -> None:
-        """Raise BundleError that names every gate which did not pass and which nobody accepted."""
-        failed = [gate for gate in self.gates if not (gate.get("passed") is True or gate.get("accepted"))]
+        """Raise BundleError that names every failed gate."""
+        failed = self.failed_gates
         if failed:
             told = "; ".join(f"gate {gate.get('gate')} did not pass: {gate.get('message')}" for gate in failed)
             raise BundleError(

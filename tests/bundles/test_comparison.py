@@ -9,26 +9,39 @@ from typing import Any
 import pytest
 
 from bundles.comparison import PARTS, Comparison, compare
-from serving.bundle import MANIFEST, digest_folder, write_json
+from serving.bundle import write_json
 from serving.errors import BundleError
-from tests.serving.bundles import LABELS, manifest_of, write_bundle
+from tests.bundles.gates import failed_gate, passed_gate
+from tests.serving.bundles import LABELS, reseal, write_bundle
 
-QUALITY = {"fp32": {"accuracy": 0.9, "interval": [0.88, 0.92], "bytes": 10, "p50_ms": 4.0, "operators": {"MatMul": 7}}}
+FIGURES = {"accuracy": 0.9, "interval": [0.88, 0.92], "bytes": 10, "p50_ms": 4.0, "operators": {"integer": 7}}
+QUALITY = {"fp32": {**FIGURES, "verdict": "kept", "seconds_to_make": 1.5}}
 SOURCE = {
     "base_model": "a",
+    "base_revision": "r",
+    "checkpoint": "sha256:c",
+    "weights": {"model.safetensors": "sha256:w"},
     "data_digest": "d",
-    "recipe": {"training": {"epochs": 3}},
-    "versions": {"torch": "2.13"},
+    "seed": 13,
+    "recipe": {"output": "runs/a", "seed": 13, "training": {"epochs": 3}},
+    "trained_with": {"torch": "2.13"},
+    "exported_with": {"onnx": "1.23"},
     "git_commit": "c",
+    "exported": "2026-11-24",
 }
+RECIPE: dict[str, Any] = SOURCE["recipe"]
+GATES = [passed_gate("parity"), passed_gate("speed")]
 
 
 def told(version: Path, **fields: Any) -> Path:
     """The version with other fields in its manifest."""
-    manifest = {**manifest_of(version), "quality": QUALITY, "source": SOURCE, **fields}
-    (version / MANIFEST).unlink()
-    write_json(version / MANIFEST, manifest)
+    reseal(version, **{"quality": QUALITY, "source": SOURCE, "gates": GATES, **fields})
     return version
+
+
+def figures(**changes: Any) -> dict[str, Any]:
+    """Another quality of the graph that serves."""
+    return {"fp32": {**QUALITY["fp32"], **changes}}
 
 
 @pytest.fixture
@@ -51,36 +64,65 @@ def test_the_same_under_another_number_is_equal(first: Path, repository: Path) -
 @pytest.mark.parametrize(
     ("fields", "part", "difference", "said"),
     [
-        ({"source": {**SOURCE, "base_model": "b"}}, "base", {"base_model": ("a", "b")}, "base model is another"),
-        ({"source": {**SOURCE, "data_digest": "e"}}, "data", {"data_digest": ("d", "e")}, "rows it learnt from"),
         (
-            {"source": {**SOURCE, "recipe": {"training": {"epochs": 4}, "seed": 1}}},
+            {"source": {**SOURCE, "base_model": "b", "base_revision": "s"}},
+            "base",
+            {"base_model": ("a", "b"), "base_revision": ("r", "s")},
+            "The base model is another one: base_model from a to b, base_revision from r to s.",
+        ),
+        ({"source": {**SOURCE, "data_digest": "e"}}, "data", {"data_digest": ("d", "e")}, PARTS["data"]),
+        (
+            {"source": {**SOURCE, "seed": 7, "recipe": {**RECIPE, "seed": 7, "training": {"epochs": 4}}}},
             "recipe",
-            {"recipe.training.epochs": (3, 4), "recipe.seed": (None, 1)},
-            "recipe changed",
-        ),
-        ({"source": {**SOURCE, "versions": {}}}, "packages", {"versions.torch": ("2.13", None)}, "packages"),
-        ({"source": {**SOURCE, "git_commit": "x"}}, "source", {"git_commit": ("c", "x")}, "another time or place"),
-        ({"tolerance": {"logits": 0.1}}, "tolerance", {"logits": (1e-4, 0.1)}, "Golden rows may differ"),
-        ({"batch_invariant": False}, "serving", {"batch_invariant": (True, False)}, "served in another way"),
-        (
-            {"quality": {"fp32": {**QUALITY["fp32"], "p50_ms": 5.0}}},
-            "speed",
-            {"p50_ms": (4.0, 5.0)},
-            "another speed",
+            {"recipe.seed": (13, 7), "recipe.training.epochs": (3, 4)},
+            "The recipe changed: seed from 13 to 7, training.epochs from 3 to 4.",
         ),
         (
-            {"quality": {"fp32": {**QUALITY["fp32"], "operators": {"MatMul": 6, "Gemm": 1}}}},
+            {"source": {**SOURCE, "checkpoint": "sha256:x", "weights": {"model.safetensors": "sha256:y"}}},
+            "weights",
+            {"checkpoint": ("sha256:c", "sha256:x"), "weights.model.safetensors": ("sha256:w", "sha256:y")},
+            PARTS["weights"],
+        ),
+        (
+            {"source": {**SOURCE, "trained_with": {}, "exported_with": {"onnx": "1.24"}}},
+            "packages",
+            {"trained_with.torch": ("2.13", None), "exported_with.onnx": ("1.23", "1.24")},
+            PARTS["packages"],
+        ),
+        (
+            {"source": {**SOURCE, "git_commit": "x", "recipe": {**RECIPE, "output": "runs/b"}}, "host": {"cores": 2}},
+            "source",
+            {"git_commit": ("c", "x"), "recipe.output": ("runs/a", "runs/b"), "host.cores": (None, 2)},
+            PARTS["source"],
+        ),
+        ({"tolerance": {"logits": 0.1}}, "tolerance", {"logits": (1e-4, 0.1)}, PARTS["tolerance"]),
+        ({"licence": "mit"}, "licence", {"licence": ("", "mit")}, "The licence is another one: licence from  to mit."),
+        (
+            {"batch_invariant": False, "needs": ["vnni"]},
+            "serving",
+            {"batch_invariant": (True, False), "needs": ([], ["vnni"])},
+            "It is served in another way: batch_invariant from True to False, needs from [] to [vnni].",
+        ),
+        (
+            {"gates": [GATES[0], failed_gate("speed")]},
+            "gates",
+            {"speed": ("passed", "failed")},
+            "Gates came out otherwise: speed from passed to failed.",
+        ),
+        (
+            {"gates": [GATES[0], failed_gate("speed", "for now")]},
+            "gates",
+            {"speed": ("passed", "accepted (for now)")},
+            "Gates came out otherwise: speed from passed to accepted (for now).",
+        ),
+        ({"quality": figures(p50_ms=5.0)}, "speed", {"p50_ms": (4.0, 5.0)}, PARTS["speed"]),
+        (
+            {"quality": figures(operators={"integer": 6, "gelu": 1})},
             "operators",
-            {"operators.MatMul": (7, 6), "operators.Gemm": (None, 1)},
-            "other operators",
+            {"operators.integer": (7, 6), "operators.gelu": (None, 1)},
+            PARTS["operators"],
         ),
-        (
-            {"quality": {"fp32": {**QUALITY["fp32"], "accuracy": 0.89}}},
-            "metrics",
-            {"accuracy": (0.9, 0.89)},
-            "did not fall below their interval",
-        ),
+        ({"quality": figures(accuracy=0.89)}, "metrics", {"accuracy": (0.9, 0.89)}, PARTS["metrics"]),
     ],
 )
 def test_what_differs_is_told_under_its_part(
@@ -90,12 +132,11 @@ def test_what_differs_is_told_under_its_part(
     found = compare(first, second)
     by_part = parts(found)
     assert by_part == {part: difference}
-    assert said in found.sentence
+    assert found.sentence == said
 
 
 def test_a_metric_below_its_interval_is_the_sentence(first: Path, tmp_path: Path) -> None:
-    worse = {"fp32": {**QUALITY["fp32"], "accuracy": 0.87}}
-    second = told(write_bundle(tmp_path), quality=worse, source={**SOURCE, "data_digest": "e"})
+    second = told(write_bundle(tmp_path), quality=figures(accuracy=0.87), source={**SOURCE, "data_digest": "e"})
     sentence = compare(first, second).sentence
     assert sentence == "accuracy fell from 0.9 to 0.87, below the interval [0.88, 0.92] of the first."
 
@@ -119,12 +160,40 @@ def test_another_tokenizer_is_told(first: Path, tmp_path: Path) -> None:
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["a"], vocabulary["z"] = vocabulary["z"], vocabulary["a"]
     write_json(path, tokenizer)
-    (second / MANIFEST).rename(tmp_path / "m")
-    files = digest_folder(second)
-    (tmp_path / "m").rename(second / MANIFEST)
-    found = compare(first, told(second, files=files))
+    found = compare(first, told(second))
     assert set(parts(found)) == {"tokenizer", "size"}
     assert "the same text gives other tokens" in found.sentence
+
+
+def test_what_people_read_and_what_nobody_asks_is_not_compared(first: Path, tmp_path: Path) -> None:
+    second = write_bundle(tmp_path)
+    (second / "README.md").write_text("another card")
+    (second / "export_report.html").write_text("another report")
+    found = compare(first, told(second, quality=figures(verdict="kept; speed is accepted", seconds_to_make=2.0)))
+    assert found.differences == []
+
+
+def test_another_temperature_is_told_by_its_value(first: Path, tmp_path: Path) -> None:
+    second = write_bundle(tmp_path)
+    write_json(second / "assets" / "temperature.json", {"temperature": 1.5})
+    found = compare(first, told(second))
+    assert parts(found)["temperature"] == {"temperature": (1.0, 1.5)}
+    assert found.sentence == PARTS["temperature"]
+    assert set(parts(found)) == {"temperature", "size"}
+
+
+def test_what_one_of_them_does_not_know_makes_no_sentence(first: Path, tmp_path: Path) -> None:
+    source = {**SOURCE, "base_revision": "unknown", "checkpoint": "sha256:x"}
+    found = compare(first, told(write_bundle(tmp_path), source=source))
+    assert list(parts(found)) == ["base", "weights"]
+    assert found.sentence == PARTS["weights"]
+
+
+def test_a_version_in_quarantine_is_compared_all_the_same(first: Path, tmp_path: Path) -> None:
+    second = told(write_bundle(tmp_path), gates=[failed_gate("speed")], source={**SOURCE, "base_model": "b"})
+    assert compare(second, first).sentence == (
+        "Gates came out otherwise: speed from failed to passed, parity from - to passed."
+    )
 
 
 def test_differences_come_in_the_order_in_which_they_matter(first: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from bundles import archive
 from bundles.__main__ import NO, NOT_DONE, main
 from bundles.command_line import CODES
+from tests.bundles.gates import failed_gate, passed_gate
 from tests.serving.bundles import write_bundle
 
 COMMANDS = ["verify", "show", "diff", "pack", "push", "pull"]
@@ -54,7 +55,7 @@ def test_verify_says_a_line_a_check(version: Path, capsys: pytest.CaptureFixture
     first, *checks, last = out.splitlines()
     assert (first, last) == ("intent/1", "1 version, all good")
     assert [line.split()[:2] for line in checks] == [
-        ["ok", "digests"], ["ok", "place"], ["ok", "extras"], ["ok", "configuration"], ["ok", "golden"],
+        ["ok", "digests"], ["ok", "gates"], ["ok", "place"], ["ok", "configuration"], ["ok", "golden"],
     ]  # fmt: skip
 
 
@@ -68,8 +69,8 @@ def test_verify_looks_at_everything_and_says_what_is_wrong(
     code, out, _ = run(capsys, "verify", tmp_path / "half.tar.gz", repository)
     assert code == NO == 1
     assert "WRONG archive" in out
-    assert "WRONG digests        model.json was changed after it was written" in out
-    assert "WRONG golden rows    2 of 2 golden rows are not reproduced" in out
+    assert "WRONG digests          model.json was changed after it was written" in out
+    assert "WRONG golden rows      2 of 2 golden rows are not reproduced" in out
     assert out.splitlines()[-1] == "4 versions, 3 of them wrong"
     code, out, _ = run(capsys, "verify", tmp_path / "half.tar.gz", repository, "--json")
     told = json.loads(out)
@@ -80,6 +81,34 @@ def test_verify_looks_at_everything_and_says_what_is_wrong(
     assert told["versions"][2]["checks"] == [
         {"name": "digests", "passed": False, "message": "model.json was changed after it was written"}
     ]
+
+
+def test_a_version_in_quarantine_can_be_looked_at_and_goes_nowhere(
+    repository: Path, memory: MemoryFileSystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = write_bundle(repository, stated={"gates": [passed_gate("parity"), failed_gate("speed")]})
+    code, out, _ = run(capsys, "verify", version)
+    assert code == 1
+    assert [line.split()[:3] for line in out.splitlines() if "WRONG" in line] == [["WRONG", "gate", "speed"]]
+    code, out, _ = run(capsys, "show", version)
+    assert code == 0
+    assert out.splitlines()[0] == "intent/1: text-classification, fp32, stub; in quarantine"
+    assert run(capsys, "diff", version, version)[0] == 0
+    for words in (["pack", version], ["push", version, "memory://models"]):
+        code, _, err = run(capsys, *words)
+        assert code == 1
+        assert "is in quarantine: gate speed did not pass: too slow; mend the model, or export it with --accept" in err
+    assert not memory.store
+
+
+@pytest.mark.parametrize("words", [["verify", "repository"], ["pull", "memory://models/intent-1.tar.gz", "other"]])
+def test_a_key_that_is_none_is_2_before_any_work(
+    version: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *words, "--require-signature", "absent.pem")
+    assert (code, out) == (2, "")
+    assert "--require-signature: no public key" in err
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("command", ["verify", "show", "pack"])

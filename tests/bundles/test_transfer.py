@@ -20,8 +20,9 @@ from bundles.place import found, label
 from bundles.store import Store, StoreError
 from bundles.transfer import Transferred, pull, push
 from serving import staging
-from serving.bundle import digest_folder, open_bundle
+from serving.bundle import digest_folder, open_bundle, read_bundle
 from serving.errors import AlreadyExists, BundleError, DownstreamError, NotFound, NotReady
+from tests.bundles.gates import failed_gate
 from tests.serving.bundles import write_bundle
 
 URL = "memory://store/models"
@@ -208,6 +209,22 @@ def test_a_damaged_version_is_not_pushed(repository: Path, memory: MemoryFileSys
     assert not memory.store
 
 
+def test_what_is_in_quarantine_is_not_pulled(
+    repository: Path, target: Path, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = write_bundle(repository, stated={"gates": [failed_gate("speed")]})
+    with pytest.raises(BundleError, match="is in quarantine: gate speed"):
+        push(version, URL)
+    assert not memory.store
+    # As one pushes it who does not ask.
+    with monkeypatch.context() as patched:
+        patched.setattr(archive, "open_bundle", read_bundle)
+        push(version, URL)
+    with pytest.raises(BundleError, match="intent/1: gate speed: too slow"):
+        pull(f"{URL}/{NAME}", target)
+    assert everything(target) == []
+
+
 class Broken(Exception):
     """What a test raises, so that nothing else is taken for it."""
 
@@ -260,6 +277,27 @@ def test_a_pull_that_is_interrupted_anywhere_shows_nothing_half_and_goes_on(
     assert not [path for path in everything(target) if path.startswith(".") or "/." in path]
     assert [label(folder) for folder in found(target)] == [*(["intent/2"] if existed else []), "intent/3"]
     assert all(check.passed for check in verification.verify(place))
+
+
+def test_a_pull_that_ended_before_the_configuration_is_finished_by_the_next(
+    repository: Path, target: Path, memory: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else Triton would go on to read the labels of the version before."""
+    for number in (1, 2):
+        push(write_bundle(repository, version=number, max_batch_size=number), URL)
+    pull(f"{URL}/intent-1.tar.gz", target)
+    config = target / "intent" / "config.pbtxt"
+    with monkeypatch.context() as patched:
+        after(patched, transfer, "publish")
+        with pytest.raises(Broken):
+            pull(f"{URL}/intent-2.tar.gz", target)
+    assert (target / "intent" / "2").exists()
+    assert "max_batch_size: 1" in config.read_text()
+    pull(f"{URL}/intent-2.tar.gz", target)
+    assert "max_batch_size: 2" in config.read_text()
+    config.write_text(config.read_text() + "# tuned by hand")
+    pull(f"{URL}/intent-2.tar.gz", target)
+    assert config.read_text().endswith("# tuned by hand")
 
 
 def test_a_killed_pull_is_healed_by_the_next(pushed: str, target: Path) -> None:

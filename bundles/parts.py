@@ -1,40 +1,16 @@
-"""What a manifest tells, by name: also of one that is older than what it could tell today."""
+"""A bundle by its parts: what each of them weighs, and nested names as one."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.bundle import ASSETS, GOLDEN, MANIFEST, Manifest
+from serving.bundle import ASSETS, GOLDEN
+from serving.manifest import MANIFEST, Manifest
 
-# A bundle by what is in it; the rest is the manifest, and what Triton alone reads.
+# A bundle by what is in it; the rest is the manifest, what people read, and what Triton alone reads.
 PARTS = ("graph", "assets", "golden", "rest")
-
-
-@dataclass(frozen=True)
-class Record:
-    """What manifests of format 2 hold beside those of format 1."""
-
-    gates: Sequence[Mapping[str, Any]]
-    licence: Any
-    needs: Any
-    host: Any
-    digest: str
-
-
-def record(manifest: Manifest) -> Record:
-    """The fields of format 2, empty where a manifest has none; the digest is then made of those of the files."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(manifest.files.items()))
-    return Record(
-        gates=getattr(manifest, "gates", ()),
-        licence=getattr(manifest, "licence", None),
-        needs=getattr(manifest, "needs", None),
-        host=getattr(manifest, "host", None),
-        digest=getattr(manifest, "digest", "") or "sha256:" + hashlib.sha256(lines.encode()).hexdigest(),
-    )
 
 
 def sizes(manifest: Manifest, folder: Path) -> dict[str, int]:

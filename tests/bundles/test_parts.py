@@ -1,33 +1,14 @@
-"""What a manifest tells, by name."""
+"""What a bundle consists of, and nested names as one."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from bundles.record import flat, in_bytes, part_of, record, sizes
-from serving.bundle import Manifest, open_bundle
-
-
-def test_an_older_manifest_has_a_digest_all_the_same(version: Path) -> None:
-    manifest = open_bundle(version).manifest
-    kept = record(manifest)
-    assert (kept.gates, kept.licence, kept.needs, kept.host) == ((), None, None, None)
-    assert kept.digest.startswith("sha256:")
-    changed = {**manifest.files, "model.json": "sha256:0"}
-    assert record(dataclasses.replace(manifest, files=changed)).digest != kept.digest
-    reordered = dict(reversed(manifest.files.items()))
-    assert record(dataclasses.replace(manifest, files=reordered)).digest == kept.digest
-
-
-def test_a_newer_manifest_is_taken_at_its_word(version: Path) -> None:
-    told = {**open_bundle(version).manifest.__dict__, "gates": [{"gate": "speed"}], "host": "h", "digest": "sha256:d"}
-    kept = record(cast(Manifest, SimpleNamespace(**told)))
-    assert (kept.gates, kept.host, kept.digest) == ([{"gate": "speed"}], "h", "sha256:d")
+from bundles.parts import flat, in_bytes, part_of, sizes
+from serving.bundle import open_bundle
 
 
 @pytest.mark.parametrize(

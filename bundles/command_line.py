@@ -9,9 +9,9 @@ CODES = {
     "verify": "0 all is as it was exported, 1 something is wrong, 2 nothing could be verified",
     "show": "0 shown, 1 the bundle is damaged, 2 there is none",
     "diff": "0 equal, 1 different, 2 they could not be compared",
-    "pack": "0 packed, 1 the bundle does not match its digests, 2 it could not be written",
-    "push": "0 pushed, or there already, 1 the bundle is damaged or the store has another one of this version, "
-    "2 the store cannot be reached",
+    "pack": "0 packed, 1 the bundle is damaged or in quarantine, 2 it could not be written",
+    "push": "0 pushed, or there already, 1 the bundle is damaged, in quarantine, or the store has another one of this "
+    "version, 2 the store cannot be reached",
     "pull": "0 pulled, or there already, 1 it does not verify or the repository has another one of this version, "
     "2 the store cannot be reached or has no such object",
 }
@@ -22,7 +22,9 @@ EXAMPLES = {
   downstream bundle verify model_repository --json | jq .ok
 
 Every file is compared with its digest, config.pbtxt with what the model takes and gives, and the golden rows are
-answered on this host and compared with PyTorch's answers, within the tolerance agreed at export.""",
+answered on this host and compared with PyTorch's answers, within the tolerance agreed at export. What a gate of export
+refused and nobody accepted is wrong. --require-signature needs pip install 'downstream[sign]'; without the signature,
+nothing of the version is run.""",
     "show": """  downstream bundle show model_repository/tickets
   downstream bundle show tickets-2.tar.gz
   downstream bundle show model_repository/tickets/1 --json | jq .source""",

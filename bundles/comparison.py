@@ -61,6 +61,8 @@ UNCOMPARED = ("bytes", "verdict", "seconds_to_make")
 SPEED = ("p50_ms", "p99_ms", "rows_per_second", "memory", "speedup")
 # What an older checkpoint did not keep: no sentence is made of it.
 UNKNOWN = "unknown"
+# Parts whose numbers are more or less of something.
+AMOUNTS = ("metrics", "temperature", "tolerance", "operators", "size", "speed")
 SHOWN = 5
 
 
@@ -100,10 +102,10 @@ def show(console: Console, names: Sequence[str], comparison: Comparison) -> None
     rows = [
         {
             "part": difference.part,
-            "what": difference.name.removeprefix(f"{difference.part}."),
+            "what": _short(difference),
             names[0]: _told(difference, difference.before),
             names[1]: _told(difference, difference.after),
-            "change": _change(difference.before, difference.after),
+            "change": _change(difference),
         }
         for difference in comparison.differences
     ]
@@ -190,7 +192,7 @@ def _sentence(differences: Sequence[Difference], before: Mapping[str, Any], afte
 def _detailed(part: str, differences: Sequence[Difference]) -> str:
     if part not in DETAILED:
         return PARTS[part]
-    changes = [f"{d.name.removeprefix(f'{part}.')} from {cell(d.before)} to {cell(d.after)}" for d in differences]
+    changes = [f"{_short(d)} from {cell(d.before)} to {cell(d.after)}" for d in differences]
     return f"{PARTS[part].removesuffix('.')}: {', '.join(changes[:SHOWN])}{_more(changes)}."
 
 
@@ -232,8 +234,14 @@ def _told(difference: Difference, value: Any) -> Any:
     return f"{text[:19]}..." if text.startswith("sha256:") or (len(text) == 64 and text.isalnum()) else value
 
 
-def _change(before: Any, after: Any) -> str:
+def _short(difference: Difference) -> str:
+    """The name of what differs without that of its part; in ``golden.jsonl`` it is no such prefix."""
+    return difference.name if difference.part == "golden" else difference.name.removeprefix(f"{difference.part}.")
+
+
+def _change(difference: Difference) -> str:
+    before, after = difference.before, difference.after
     numbers = [value for value in (before, after) if isinstance(value, Real) and not isinstance(value, bool)]
-    if len(numbers) < 2 or not before:
+    if len(numbers) < 2 or not before or difference.part not in AMOUNTS:
         return "added" if before is None else "removed" if after is None else ""
     return f"{float(after) / float(before) - 1:+.1%}"

@@ -116,13 +116,17 @@ def _candidates(told: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         yield {
             "candidate": f"{name} *" if name == told["precision"] else name,
             metric: _rounded(figures.get(metric), 4),
-            "interval": "-".join(f"{bound:.3f}" for bound in figures.get("interval") or ()),
+            "interval": _joined(figures.get("interval") or (), "-", 3),
             "size": _size(figures.get("bytes")),
-            "p50/p99 ms": "/".join(f"{figures[name]:.2f}" for name in ("p50_ms", "p99_ms") if figures.get(name)),
+            "p50/p99 ms": _joined([figures.get("p50_ms"), figures.get("p99_ms")], "/", 2),
             "rows/s": _rounded(figures.get("rows_per_second"), 0),
             "memory": _size(figures.get("memory")),
             "speedup": f"{_rounded(speedup[0], 2)}x" if speedup else None,
         }
+
+
+def _joined(values: Iterable[Any], sign: str, digits: int) -> str | None:
+    return sign.join(f"{value:.{digits}f}" for value in values if isinstance(value, Real)) or None
 
 
 def _size(count: Any) -> str | None:

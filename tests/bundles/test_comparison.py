@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from bundles.comparison import PARTS, Comparison, compare
+from bundles.comparison import PARTS, Comparison, compare, show
 from serving.bundle import write_json
 from serving.errors import BundleError
 from tests.bundles.gates import failed_gate, passed_gate
@@ -201,6 +203,18 @@ def test_differences_come_in_the_order_in_which_they_matter(first: Path, tmp_pat
     order = [difference.part for difference in compare(first, second).differences]
     assert order == sorted(order, key=list(PARTS).index)
     assert {"labels", "base", "graph", "golden", "size"} <= set(order)
+
+
+def test_numbers_are_told_with_their_change_where_they_are_amounts(first: Path, tmp_path: Path) -> None:
+    source = {**SOURCE, "recipe": {**RECIPE, "seed": 7}}
+    second = told(write_bundle(tmp_path), source=source, quality=figures(p50_ms=5.0, memory=2_000_000))
+    file = io.StringIO()
+    show(Console(file=file, width=100), ["a/1", "a/2"], compare(first, second))
+    lines = [line.split() for line in file.getvalue().splitlines()]
+    assert lines[0] == ["The", "recipe", "changed:", "seed", "from", "13", "to", "7."]
+    assert ["recipe", "seed", "13", "7"] in lines
+    assert ["speed", "p50_ms", "4", "5", "+25.0%"] in lines
+    assert ["speed", "memory", "-", "2.0", "MB", "added"] in lines
 
 
 def test_a_damaged_version_is_not_compared(first: Path, tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def test_every_gate_that_failed_is_a_check_that_fails(version: Path) -> None:
     assert failed(version) == {
         f"gate {name}": "too slow; nobody accepted that: in quarantine" for name in ("speed", "graph")
     }
+    (version.parent / "config.pbtxt").unlink()
+    assert "configuration" not in failed(version), "in quarantine there is none, by intent"
     reseal(version, gates=[gates[0], gates[3]])
     assert Check("gates", True, "1 passed; accuracy is accepted: for now") in list(verify(version))
 

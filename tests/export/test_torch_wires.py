@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from export import bundle_writer, torch_graph
+from export.bundle_writer import Contents
 from export.child import write_samples
 from export.torch_graph import FP32, GRAPH_FILES
 from serving.bundle import open_bundle
@@ -35,7 +36,8 @@ def write(kind: str, checkpoint: Path, onnx: Path, repository: Path) -> Path:
     manifest = dataclasses.replace(
         bundle.manifest, name=kind, backend="torchscript", graphs={name: target.name}, files={}
     )
-    return bundle_writer.write(repository, manifest, {name: target}, bundle.folder / "assets", bundle.golden(), task)
+    contents = Contents(task, {name: target}, bundle.folder / "assets", bundle.golden())
+    return bundle_writer.write(repository, manifest, contents)
 
 
 @pytest.fixture(scope="module")

@@ -124,10 +124,16 @@ def run(
         Order(task, graph, tried, baseline).write(folder)
         with (folder / ROWS).open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
-        command = [sys.executable, "-m", "export.measuring", temporary, name]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        if done.returncode:
-            raise TrialError(f"{name} cannot be run: {done.stdout.strip() or f'exit code {done.returncode}'}")
+        code, said = measured_apart(temporary, name)
+        if code:
+            raise TrialError(f"{name} cannot be run: {said.strip() or f'exit code {code}'}")
         with (folder / ANSWERS).open(encoding="utf-8") as lines:
             answers = [json.loads(line) for line in lines]
         return answers, Measured.from_json(json.loads((folder / MEASURED).read_text("utf-8")))
+
+
+def measured_apart(folder: str, name: str) -> tuple[int, str]:
+    """Exit code and last words of the process that measures what is ordered in a folder."""
+    command = [sys.executable, "-m", "export.measuring", folder, name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    return done.returncode, done.stdout

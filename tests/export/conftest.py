@@ -14,7 +14,7 @@ import pytest
 # Before anything imports huggingface_hub, which reads it once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from export import routes
+from export import measuring, routes, trial
 from export.__main__ import main as export
 from finetune.__main__ import main as finetune
 from serving.tasks import find
@@ -50,7 +50,7 @@ def native(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def quickly(native: Path) -> Export:
-    """``downstream export`` as it is, but for the exporter process, whose graph is there already.
+    """``downstream export`` as it is, but for processes: the graph is there already, and it is measured in this one.
 
     A toy is faster in floats, so that its speed is accepted.
     """
@@ -64,9 +64,13 @@ def quickly(native: Path) -> Export:
                 (folder / f"{name}.failed").write_text("left out")
         return subprocess.Popen(["true"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
+    def measured_here(folder: str, name: str) -> tuple[int, str]:
+        return measuring.main([folder, name]), ""
+
     def run(*argv: object, accept: Sequence[str] = ("speed=a toy",)) -> int:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(routes, "start", start)
+            patch.setattr(trial, "measured_apart", measured_here)
             accepted = [word for reason in accept for word in ("--accept", reason)]
             return export([*(str(word) for word in argv), *accepted])
 

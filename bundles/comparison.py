@@ -162,7 +162,8 @@ def _files(bundle: Bundle) -> Iterator[tuple[str, str, Any]]:
 
 def _figures(bundle: Bundle) -> Iterator[tuple[str, str, Any]]:
     """Part, name and value of what was measured of the graph that the bundle has."""
-    for name, value in flat(bundle.manifest.quality.get(bundle.manifest.precision, {})).items():
+    figures = bundle.manifest.quality.get(bundle.manifest.precision)
+    for name, value in flat(figures if isinstance(figures, Mapping) else {}).items():
         if name not in UNCOMPARED:
             part = "operators" if name.startswith("operators.") else "speed" if name in SPEED else "metrics"
             yield part, name, value
@@ -216,8 +217,10 @@ def _fall(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """That the first metric fell below the interval of the first version, where it did."""
     metric, interval = next(iter(before), ""), before.get("interval")
     was, now = before.get(metric), after.get(metric)
-    if isinstance(was, Real) and isinstance(now, Real) and interval and now < interval[0]:
-        low, high = interval
+    if not isinstance(interval, list) or len(interval) != 2 or not all(isinstance(bound, Real) for bound in interval):
+        return ""
+    low, high = interval
+    if isinstance(was, Real) and isinstance(now, Real) and now < low:
         return f"{metric} fell from {was} to {now}, below the interval [{low}, {high}] of the first."
     return ""
 

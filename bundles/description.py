@@ -42,7 +42,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "host": dict(manifest.host),
         "source": dict(manifest.source),
         "gates": [dict(gate) for gate in manifest.gates],
-        "quality": dict(manifest.quality),
+        "quality": {name: figures for name, figures in manifest.quality.items() if isinstance(figures, Mapping)},
         **interface(bundle.open_task()),
     }
 
@@ -112,25 +112,25 @@ def _gate(gate: Mapping[str, Any]) -> dict[str, Any]:
 def _candidates(told: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     """The figures that people choose by; --json and the report beside the graph have them all."""
     for name, figures in told["quality"].items():
-        metric, speedup = next(iter(figures), "metric"), figures.get("speedup")
+        metric, times = next(iter(figures), "metric"), [figures.get("p50_ms"), figures.get("p99_ms")]
         yield {
             "candidate": f"{name} *" if name == told["precision"] else name,
             metric: _rounded(figures.get(metric), 4),
-            "interval": _joined(figures.get("interval") or (), "-", 3),
+            "interval": "-".join(f"{bound:.3f}" for bound in _numbers(figures.get("interval"))) or None,
             "size": _size(figures.get("bytes")),
-            "p50/p99 ms": _joined([figures.get("p50_ms"), figures.get("p99_ms")], "/", 2),
+            "p50/p99 ms": "/".join(f"{time:.2f}" for time in _numbers(times)) or None,
             "rows/s": _rounded(figures.get("rows_per_second"), 0),
             "memory": _size(figures.get("memory")),
-            "speedup": f"{_rounded(speedup[0], 2)}x" if speedup else None,
+            "speedup": next((f"{ratio:.2f}x" for ratio in _numbers(figures.get("speedup"))), None),
         }
 
 
-def _joined(values: Iterable[Any], sign: str, digits: int) -> str | None:
-    return sign.join(f"{value:.{digits}f}" for value in values if isinstance(value, Real)) or None
+def _numbers(values: Any) -> list[float]:
+    return [value for value in values if isinstance(value, int | float)] if isinstance(values, list) else []
 
 
 def _size(count: Any) -> str | None:
-    return None if count is None else in_bytes(count)
+    return in_bytes(count) if isinstance(count, int) else None
 
 
 def _rounded(value: Any, digits: int) -> str | None:

@@ -18,6 +18,18 @@ SIGNATURE = "model.sig"
 # What the digest is called where a server tells it: in metadata, in a configuration, in requests and their answers.
 MODEL_DIGEST = "model_digest"
 
+# What the fields of a manifest are in JSON, by their annotation: the kind of each, and of what is in it.
+KINDS: Mapping[str, tuple[type, type | tuple[type, ...]]] = {
+    "str": (str, object),
+    "int": (int, object),
+    "bool": (bool, object),
+    "Mapping[str, str]": (dict, str),
+    "Mapping[str, float]": (dict, (int, float)),
+    "Mapping[str, Any]": (dict, object),
+    "Sequence[str]": (list, str),
+    "Sequence[Mapping[str, Any]]": (list, dict),
+}
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -70,6 +82,7 @@ class Manifest:
             raise BundleError(f"{MANIFEST} has no digest of itself; export the model again")
         if value["digest"] != digest_of(value):
             raise BundleError(f"{MANIFEST} was changed after it was written")
+        _check_kinds(value)
         fields: dict[str, Any] = {
             name: tuple(item) if name in ("gates", "needs") else item for name, item in value.items()
         }
@@ -92,6 +105,16 @@ class Manifest:
             raise BundleError(
                 f"is in quarantine: {told}; mend the model, or export it with --accept {failed[0].get('gate')}=REASON"
             )
+
+
+def _check_kinds(value: Mapping[str, Any]) -> None:
+    """Raise BundleError for a field that is of another kind than in Manifest: a manifest may be a stranger's."""
+    for known in dataclasses.fields(Manifest):
+        if known.name in value:
+            found, (kind, inner) = value[known.name], KINDS[str(known.type)]
+            items = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+            if not isinstance(found, kind) or not all(isinstance(item, inner) for item in items):
+                raise BundleError(f"{MANIFEST}: {known.name} is no {known.type}; export the model again")
 
 
 def check_format(found: Any) -> None:

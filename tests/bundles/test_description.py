@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bundles.comparison import compare
 from bundles.description import describe, show
 from serving.errors import BundleError
 from tests.bundles.gates import failed_gate, passed_gate
@@ -97,6 +98,13 @@ def test_a_strangers_manifest_cannot_write_to_the_terminal(version: Path) -> Non
     assert "\x1b" not in text
     assert "\r" not in text
     assert "[bold]x[/bold]" in text
+
+
+def test_figures_of_no_known_kind_are_left_out(version: Path) -> None:
+    odd = {"accuracy": "x", "interval": 3, "speedup": ["a"], "bytes": "y", "p50_ms": None}
+    reseal(version, quality={"pytorch": 3, "fp32": odd})
+    assert re.search(r"fp32 \*( +-)* *\n", printed(describe(version)))
+    assert compare(version, version).differences == []
 
 
 def test_a_damaged_version_is_not_described(repository: Path) -> None:

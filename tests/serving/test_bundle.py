@@ -86,6 +86,28 @@ def test_manifest_with_a_key_of_a_later_time_is_refused_by_that_key(tmp_path: Pa
         open_bundle(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", 5),
+        ("version", "1"),
+        ("batch_invariant", "yes"),
+        ("graphs", ["model.onnx"]),
+        ("files", {"a": 1}),
+        ("tolerance", {"logits": "0"}),
+        ("quality", []),
+        ("gates", {}),
+        ("gates", ["speed"]),
+        ("needs", [["vnni"]]),
+    ],
+)
+def test_field_of_another_kind_is_refused_by_its_name(field: str, value: object, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path)
+    reseal(folder, **{field: value})
+    with pytest.raises(BundleError, match=rf"{MANIFEST}: {field} is no (str|int|bool|Mapping|Sequence)"):
+        read_bundle(folder)
+
+
 def test_manifest_survives_json() -> None:
     before = manifest(
         graphs={"model": "m.onnx"}, tolerance={"logits": 0.5}, quality={"ü": 0.9}, needs=("vnni",), licence="MIT",

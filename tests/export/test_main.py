@@ -46,9 +46,9 @@ def damaging(kind: str, quantized: Callable[..., None]) -> Callable[..., None]:
         model = onnx.load(target)
         matrices = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2]
         head = [tensor for tensor in matrices if min(tensor.dims) == 2]
-        for tensor in head if kind == "one layer in one bit" else matrices:
+        for tensor in head if kind == "one layer too coarse" else matrices:
             weights = onnx.numpy_helper.to_array(tensor)
-            changed = weights[::-1] if kind == "reversed" else np.full_like(weights, 64)
+            changed = weights[::-1] if kind == "reversed" else np.zeros_like(weights)
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(changed), tensor.name))
         onnx.save(model, target)
 
@@ -179,7 +179,7 @@ def test_the_graph_of_the_bundle_is_fitted_to_a_triton_release(own: Path, quickl
     ("kind", "gate", "code", "told"),
     [
         ("reversed", "accuracy", accuracy.CODE, "accuracy of int8"),
-        ("one layer in one bit", "accuracy", accuracy.CODE, "accuracy of int8"),
+        ("one layer too coarse", "accuracy", accuracy.CODE, "accuracy of int8"),
         ("left in floats", "graph", graph.CODE, "matrix products in integers: the optimized graph has 0"),
     ],
 )

@@ -179,7 +179,6 @@ def test_the_graph_of_the_bundle_is_fitted_to_a_triton_release(own: Path, quickl
     ("kind", "gate", "code", "told"),
     [
         ("reversed", "accuracy", accuracy.CODE, "accuracy of int8"),
-        ("one layer too coarse", "accuracy", accuracy.CODE, "accuracy of int8"),
         ("left in floats", "graph", graph.CODE, "matrix products in integers: the optimized graph has 0"),
     ],
 )
@@ -212,6 +211,16 @@ def test_a_failed_gate_writes_a_report_and_a_bundle_in_quarantine(
     assert told in (quarantined / "export_report.html").read_text("utf-8")
     with pytest.raises(BundleError, match=f"{gate}"):
         open_bundle(quarantined)
+
+
+def test_an_over_quantized_layer_is_caught_and_then_left_in_floats(
+    own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damage(monkeypatch, "one layer too coarse", "static")
+    assert quickly(own, "--repository", tmp_path) == 0
+    manifest = open_bundle(tmp_path / "toy" / "1").manifest
+    assert manifest.quality["int8-static"]["verdict"].startswith("rejected: accuracy of int8-static")
+    assert manifest.precision == "int8-static-mixed12"
 
 
 def test_a_gate_that_is_accepted_is_recorded_for_ever(

@@ -29,6 +29,8 @@ from serving.tensors import Row, Tensors, check
 ONNX = "onnx"
 SUFFIXES = {ONNX: ".onnx", torch_graph.TORCHSCRIPT: ".pt", torch_graph.PT2: ".pt2"}
 TORCH_BACKEND = "torchscript"
+# Small batches: the exporter takes memory at the same time, and on a CPU larger ones are no faster.
+TOKENS_PER_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def make_floats(
     with _killed(process), _half_of_the_cores():
         model = getattr(transformers, task.auto_class).from_pretrained(weights).eval()
         with tqdm(total=len(encoded), desc="PyTorch", unit="row") as bar:
-            reference = predict(model, task, encoded, bar.update)
+            reference = predict(model, task, encoded, bar.update, TOKENS_PER_BATCH)
         shapes = sweep.answers(model, graph, model.config.vocab_size, min(task.max_sizes.values()))
         if to == ONNX:
             made = routes.finish(process, folder, routes.ROUTES[device()])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from serving.model import Model
+from serving.settings import read_available_cores
 from serving.tensors import Row, Tensors
 
 ROWS, BATCH, ARRANGEMENTS = 32, 8, 20
@@ -61,13 +63,15 @@ def measure_invariance(
     """
     generator = random.Random(0)
     chosen = generator.sample(range(len(encoded)), min(ROWS, len(encoded)))
-    pairs: list[tuple[Row, Row]] = []
-    for _ in range(ARRANGEMENTS):
-        order = generator.sample(chosen, len(chosen))
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            answers, _ = model.run([encoded[index] for index in batch])
-            pairs += [(answer, alone[index]) for answer, index in zip(answers, batch, strict=True)]
+    orders = [generator.sample(chosen, len(chosen)) for _ in range(ARRANGEMENTS)]
+    batches = [order[start : start + BATCH] for order in orders for start in range(0, len(order), BATCH)]
+    with ThreadPoolExecutor(read_available_cores()) as pool:
+        runs = pool.map(lambda batch: model.run([encoded[index] for index in batch])[0], batches)
+        pairs = [
+            (answer, alone[index])
+            for batch, answers in zip(batches, runs, strict=True)
+            for index, answer in zip(batch, answers, strict=True)
+        ]
     targets = [field.name for field in model.task.targets]
     flips = sum(any(found[name] != wanted[name] for name in targets) for found, wanted in pairs)
     return Invariance(len(chosen), ARRANGEMENTS, flips, max(_difference(name, pairs) for name in outputs))

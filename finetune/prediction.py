@@ -15,11 +15,16 @@ TOKENS_PER_BATCH = 4096
 
 
 def predict(
-    model: PreTrainedModel, task: Task, encoded: Sequence[Tensors], progress: Callable[[int], Any] = lambda rows: None
+    model: PreTrainedModel,
+    task: Task,
+    encoded: Sequence[Tensors],
+    progress: Callable[[int], Any] = lambda rows: None,
+    most_tokens: int = TOKENS_PER_BATCH,
 ) -> list[Row]:
     """The decoded answers of a one-graph model, in the order of the rows, batched by like length.
 
-    ``encoded`` are rows as ``task.encode`` gives them. ``progress`` is told the number of rows of each batch.
+    ``encoded`` are rows as ``task.encode`` gives them. ``progress`` is told the number of rows of each batch, which has
+    ``most_tokens`` at most.
     """
     (graph,) = task.graphs.values()
     axes = [sizes(row, graph.inputs) for row in encoded]
@@ -28,7 +33,7 @@ def predict(
     was_training = model.training
     model.train(False)
     with torch.inference_mode():
-        for indices in _batches(order, [sum(own.values()) for own in axes]):
+        for indices in _batches(order, [sum(own.values()) for own in axes], most_tokens):
             batch = stack([encoded[index] for index in indices], graph.inputs)
             result = model(**{name: torch.from_numpy(array).to(model.device) for name, array in batch.items()})
             outputs = {field.name: result[field.name].float().cpu().numpy() for field in graph.outputs}
@@ -40,10 +45,10 @@ def predict(
     return answers
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
+def _batches(order: Sequence[int], lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     batches: list[list[int]] = []
     for index in order:
-        if not batches or (len(batches[-1]) + 1) * lengths[index] > TOKENS_PER_BATCH:
+        if not batches or (len(batches[-1]) + 1) * lengths[index] > most_tokens:
             batches.append([])
         batches[-1].append(index)
     return batches

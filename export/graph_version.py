@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import onnx
 from google.protobuf.message import Message
@@ -51,20 +49,6 @@ def fit(model: onnx.ModelProto, release: Release) -> tuple[onnx.ModelProto, list
         changes.append(f"IR version {model.ir_version} lowered to {release.ir}")
         model = _lower(model, release)
     return model, changes
-
-
-def fit_file(source: Path, target: Path, release: Release) -> str:
-    """Write the graph to ``target`` as the release reads it; what it has now and what had to be changed, in a sentence.
-
-    Operators of other sets, such as ONNX Runtime's own, stay as they are. Raises ExportError as ``fit`` does.
-    """
-    model, changes = fit(onnx.load(source), release)
-    if changes:
-        onnx.save(model, target)
-    elif source != target:
-        shutil.copyfile(source, target)
-    done = "; ".join(changes) or "nothing had to be changed"
-    return f"{release}: opset {opset(model)}, IR version {model.ir_version}; {done}"
 
 
 def _convert(model: onnx.ModelProto, release: Release) -> onnx.ModelProto:

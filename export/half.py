@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
 from pathlib import Path
 
 import onnx
@@ -12,18 +11,19 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from export.graph_version import messages
+from serving import processor
 from serving.backends.onnxruntime import CUDA, available
+from serving.processor import Processor
 from serving.tensors import Tensors
 
 FP16, BF16 = "fp16", "bf16"
 BFLOAT16 = onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
-CPU_FEATURES = Path("/proc/cpuinfo")
 
 
-def supported(precision: str, device: str, machine: str | None = None, features: str | None = None) -> str:
+def supported(precision: str, device: str, cpu: Processor | None = None) -> str:
     """Why a precision is of no use on a device (``cpu`` or ``cuda``), with what to do instead; empty where it is.
 
-    ``machine`` is as ``platform.machine`` has it, ``features`` the text of /proc/cpuinfo; this host's by default.
+    ``cpu`` is this host's by default.
     On x86 ONNX Runtime has no FP16 arithmetic, whatever the CPU has (mlas, halfgemm.cpp): it converts to FP32 and back,
     and a MiniLM was up to 8 % slower than in FP32.
     """
@@ -34,13 +34,11 @@ def supported(precision: str, device: str, machine: str | None = None, features:
     remedy = "give fp32 or int8, or export where a GPU is"
     if precision == BF16:
         return f"bf16 on cpu: ONNX Runtime multiplies no matrices in BF16 on a CPU; {remedy}"
-    if features is None:
-        features = CPU_FEATURES.read_text("utf-8") if CPU_FEATURES.exists() else ""
-    machine = machine or platform.machine()
+    cpu = cpu or processor.read()
     # macOS has no /proc, and calls "arm64" what has FP16 since the first of its kind.
-    if machine == "arm64" or (machine == "aarch64" and "asimdhp" in features.split()):
+    if cpu.machine == "arm64" or (cpu.machine == "aarch64" and "asimdhp" in cpu.features):
         return ""
-    return f"fp16 on cpu: ONNX Runtime has no FP16 arithmetic for this CPU ({machine}), only conversions; {remedy}"
+    return f"fp16 on cpu: ONNX Runtime has no FP16 arithmetic for this CPU ({cpu.machine}), only conversions; {remedy}"
 
 
 def convert(source: Path, target: Path, precision: str) -> None:

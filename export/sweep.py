@@ -38,16 +38,8 @@ class Answered:
     outputs: Tensors
 
 
-def sweep(model: Any, backend: Backend, name: str, graph: Graph, vocabulary: int, longest: int) -> list[Swept]:
-    """Compare the graph with PyTorch at batch 1 to 5 and several lengths, half of the rows padded.
-
-    Raises ExportError that names the shapes where they differ.
-    """
-    return compare(answers(model, graph, vocabulary, longest), backend, name)
-
-
 def answers(model: Any, graph: Graph, vocabulary: int, longest: int) -> list[Answered]:
-    """PyTorch's answers at every shape, to compare several graphs with."""
+    """PyTorch's answers at batch 1 to 5 and several lengths, half of the rows padded, to compare graphs with."""
     kinds = getattr(model.config, "type_vocab_size", None) or 1
     answered = []
     for rows in BATCHES:

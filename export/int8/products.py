@@ -74,15 +74,6 @@ def _layer(node: onnx.NodeProto) -> str:
     return node.input[1].removesuffix(".weight") if node.input[1].endswith(".weight") else node.name
 
 
-def integer_products(path: Path) -> tuple[int, int]:
-    """How many matrix products of a graph run in integers, and how many there are."""
-    nodes = onnx.load(path).graph.node
-    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
-    # Of a static graph, ONNX Runtime makes one integer operator of a product and the DequantizeLinear before it.
-    integer = [n for n in nodes if n.op_type == "MatMulInteger" or is_integer_product(n, dequantized)]
-    return len(integer), sum(node.op_type in ("MatMulInteger", *PRODUCTS) for node in nodes)
-
-
 def is_integer_product(node: onnx.NodeProto, dequantized: set[str]) -> bool:
     """Whether a node multiplies two matrices that come from DequantizeLinear."""
     return node.op_type in PRODUCTS and dequantized.issuperset(node.input[:2])

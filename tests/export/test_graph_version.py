@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from export.child import ExportError
-from export.graph_version import FIRST_IR_OF_TYPES, fit, fit_file, opset
+from export.graph_version import FIRST_IR_OF_TYPES, fit, opset
 from export.triton_releases import RUNTIMES, Release, find
 
 X = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
@@ -78,18 +78,6 @@ def test_what_comes_out_is_within_the_release_and_answers_the_same(opset_given: 
 
 def test_what_was_done_is_told() -> None:
     assert fit(plain(24, 12), DEFAULT)[1] == ["opset 24 converted to 21", "IR version 12 lowered to 10"]
-
-
-def test_a_file_is_fitted_and_the_sentence_says_what_it_became(tmp_path: Path) -> None:
-    source, target = tmp_path / "source.onnx", tmp_path / "target.onnx"
-    onnx.save(plain(22, 11), source)
-    told = fit_file(source, target, find("24.10"))
-    fitted = onnx.load(target)
-    assert (opset(fitted), fitted.ir_version) == (21, 10)
-    assert "Triton 24.10" in told
-    assert told.endswith("opset 21, IR version 10; opset 22 converted to 21; IR version 11 lowered to 10")
-    assert fit_file(target, target, find("24.10")).endswith("opset 21, IR version 10; nothing had to be changed")
-    assert onnx.load(target) == fitted
 
 
 def test_remarks_go_only_where_the_ir_version_has_none() -> None:

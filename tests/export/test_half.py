@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from export import half
 from export.half import convert, supported
+from serving.processor import Processor
 
 WEIGHTS = np.array([[0.1, 1e-6], [1 / 3, 3.0], [-2.0, 5.0]], np.float32)
 
@@ -76,7 +77,7 @@ def test_bf16_keeps_the_range_that_fp16_cuts(source: Path, tmp_path: Path) -> No
     ],
 )
 def test_a_cpu_that_only_converts_is_refused(precision: str, machine: str, features: str, reason: str) -> None:
-    told = supported(precision, "cpu", machine, features)
+    told = supported(precision, "cpu", Processor("", machine, frozenset(features.split())))
     assert reason in told
     assert bool(told) == bool(reason)
     assert not told or "give fp32 or int8" in told

@@ -16,7 +16,7 @@ import transformers
 
 from export import torch_graph
 from export.child import ExportError, write_samples
-from export.sweep import sweep
+from export.sweep import answers, compare
 from export.torch_graph import FP32, GRAPH_FILES, INT8, PT2, TORCHSCRIPT, check
 from serving.backends import open_backend
 from serving.errors import InvalidInput
@@ -67,7 +67,7 @@ def model(weights: Path) -> Any:
 
 def test_the_graph_is_pytorch_at_every_shape(path: Path, model: Any) -> None:
     backend = open_backend("torchscript", {"model": path})
-    results = sweep(model, backend, "model", GRAPH, model.config.vocab_size, 70)
+    results = compare(answers(model, GRAPH, model.config.vocab_size, 70), backend, "model")
     assert {result.rows for result in results} == {1, 2, 3, 4, 5}
     assert max(result.difference for result in results) < 1e-4
 

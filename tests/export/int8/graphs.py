@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.int8.products import PRODUCTS, is_integer_product
 from serving.backends import open_backend
 from serving.tensors import Array, Field, Graph, Tensors, stack
 
@@ -81,3 +82,12 @@ def distance(path: Path, reference: Path, given: list[Tensors]) -> float:
     """The relative error of a graph's answers against another's."""
     found, wanted = (np.concatenate(answers(graph, given)) for graph in (path, reference))
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def integer_products(path: Path) -> tuple[int, int]:
+    """How many matrix products of a graph run in integers, and how many there are."""
+    nodes = onnx.load(path).graph.node
+    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    # Of a static graph, ONNX Runtime makes one integer operator of a product and the DequantizeLinear before it.
+    integer = [n for n in nodes if n.op_type == "MatMulInteger" or is_integer_product(n, dequantized)]
+    return len(integer), sum(node.op_type in ("MatMulInteger", *PRODUCTS) for node in nodes)

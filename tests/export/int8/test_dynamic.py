@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from export.int8.dynamic import dynamic_int8
-from export.int8.products import integer_products
 from serving.backends import open_backend
+from tests.export.int8.graphs import integer_products
 
 
 @pytest.fixture(scope="module")

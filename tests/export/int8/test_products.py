@@ -6,7 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from export.int8.products import integer_products, products
+from export.int8.products import products
+from tests.export.int8.graphs import integer_products
 from tests.export.test_axes import written
 
 

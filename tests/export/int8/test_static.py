@@ -10,7 +10,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from export.int8.products import integer_products
 from export.int8.static import static_int8
 from finetune.checkpoint import open_checkpoint
 from serving.backends import open_backend
@@ -18,7 +17,7 @@ from serving.bundle import open_bundle
 from serving.errors import InvalidInput
 from serving.tasks import Task
 from serving.tensors import Array, Tensors, stack
-from tests.export.int8.graphs import GRAPH, block, distance, rows
+from tests.export.int8.graphs import GRAPH, block, distance, integer_products, rows
 
 
 def encoded(checkpoint: Path, task: Task) -> list[Tensors]:

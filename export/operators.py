@@ -70,6 +70,8 @@ LABELS = {
     "layer_norm": "layer normalization as one operator",
     "integer": "matrix products in integers",
 }
+# What is told of a graph: those that are promised, and what is left.
+NAMES = {**LABELS, "floating": "matrix products in floats"}
 
 
 def count(path: Path) -> Operators:

@@ -11,7 +11,6 @@ from reporting import charts
 from reporting.page import Block, Toned, figure, folded, table
 
 HEADING = "Graph"
-NAMES = {**operators.LABELS, "floating": "matrix products in floats"}
 # Operators that are worth a reader's time; the others are there to be opened.
 MOST = 16
 NOTE = "Operators are counted in the session as ONNX Runtime optimized it, which is what runs."
@@ -50,7 +49,7 @@ def _outcome(route: Route, evidence: Evidence) -> Toned:
 
 def _operators(sides: Sequence[Candidate]) -> list[Block]:
     kinds = dict.fromkeys(kind for side in sides for kind in side.structure.counts)
-    rows = [[NAMES.get(kind, kind), *(side.structure.counts.get(kind) for side in sides)] for kind in kinds]
+    rows = [[operators.NAMES.get(kind, kind), *(side.structure.counts.get(kind) for side in sides)] for kind in kinds]
     headers = ["operators", *(side.name for side in sides)]
     tables = [table(headers, some, numeric=range(1, len(headers))) for some in (rows[:MOST], rows[MOST:]) if some]
     return [*tables[:1], *(folded(f"{len(rows) - MOST} more kinds of operators", rest) for rest in tables[1:])]

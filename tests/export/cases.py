@@ -55,7 +55,7 @@ def case(own: TextClassification, wrong: Sequence[int] = (), *, rows: int = 300,
     figures: dict[str, Any] = {
         "task": own, "rows": targets, "lengths": [3 + index % 40 for index in range(rows)], "reference": reference,
         "floats": answered(own, "fp32", targets, labels), "judged": answered(own, "int8-static", targets, judged),
-        "measured": measured(), "structure": Structure({"integer products": 4}), "promises_invariance": True,
+        "measured": measured(), "structure": Structure({"integer": 4}), "promises_invariance": True,
         "tolerance": 1.0,
     }  # fmt: skip
     return Case(**{**figures, **changes})

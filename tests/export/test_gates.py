@@ -131,10 +131,10 @@ def test_what_this_cpu_would_get_wrong_fails_and_what_others_would_is_recorded(t
 
 
 def test_a_promise_of_the_architecture_that_is_not_kept_fails(task: TextClassification) -> None:
-    broken = Structure({"LayerNormalization": 0}, missing=("no LayerNormalization, where the model has 5",))
+    broken = Structure({"layer_norm": 0}, missing=("no layer normalization, where the model has 5",))
     verdict = graph.judge(cases.case(task, structure=broken))
     assert not verdict.passed
-    assert "no LayerNormalization, where the model has 5" in verdict.message
+    assert "no layer normalization, where the model has 5" in verdict.message
 
 
 # -- calibration ------------------------------------------------------------------------------------------------------

@@ -14,8 +14,11 @@ import onnxruntime as ort
 
 from loadtest.bench.figures import Figures, Results
 from loadtest.bench.processes import CannotRun
-from serving.backends import open_backend
+from serving import graphs, processor
+from serving.backends.onnxruntime import PRECISE
 from serving.bundle import open_bundle
+from serving.processor import VNNI
+from serving.settings import Settings
 from serving.tensors import Array, Tensors, stack
 
 LOAD = "in process"
@@ -59,10 +62,12 @@ class Session:
         self.task = bundle.open_task()
         self.longest = self.task.max_sizes["length"]
         ((self._name, self._graph),) = self.task.graphs.items()
-        self._alone = open_backend("onnxruntime", bundle.graph_files())
+        self._alone = graphs.opened(bundle, Settings())
         options = ort.SessionOptions()
         options.intra_op_num_threads = cores
         options.log_severity_level = 3
+        if VNNI in processor.read().lacking(bundle.manifest.needs):
+            options.add_session_config_entry(*PRECISE)
         path = str(bundle.graph_files()[self._name])
         self._together = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

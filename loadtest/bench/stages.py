@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2
 
 from loadtest.bench import launch
 from loadtest.bench.processes import CannotRun
-from serving.backends import open_backend
+from serving import graphs
 from serving.bundle import open_bundle
 from serving.codec import Tensor, to_raw
 from serving.columns import Schema
@@ -30,6 +30,7 @@ from serving.gateway import grpc_messages, http_messages
 from serving.gateway.messages import Answered, InferResponse, Output
 from serving.gateway.shared_memory import Regions
 from serving.model import Model
+from serving.settings import Settings
 from serving.tensors import Row, sizes, stack, unstack
 
 REGIONS = Regions(allowed=False, largest=0)
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         bundle = open_bundle(launch.version_folder(args.model))
         task = bundle.open_task()
-        backend = open_backend(bundle.manifest.backend, bundle.graph_files())
+        backend = graphs.opened(bundle, Settings())
     except (CannotRun, DownstreamError) as error:
         print(f"stages: {error}", file=sys.stderr)
         return 2

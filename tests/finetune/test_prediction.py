@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification
 
-from finetune import prediction
 from finetune.prediction import predict
 from serving.tasks.text_classification import TextClassification
 from tests.finetune import toy
@@ -20,16 +19,13 @@ def task(checkpoint: Path) -> TextClassification:
     return TextClassification.open(checkpoint / "assets")
 
 
-def test_rows_keep_their_order_and_do_not_depend_on_their_batch(
-    checkpoint: Path, task: TextClassification, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prediction, "TOKENS_PER_BATCH", 64)
+def test_rows_keep_their_order_and_do_not_depend_on_their_batch(checkpoint: Path, task: TextClassification) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint / "model")
     rows = toy.rows(40, seed=9)
     Random(1).shuffle(rows)
     encoded = [task.encode({"text": row["text"]}) for row in rows]
     told: list[int] = []
-    together = predict(model, task, encoded, told.append)
+    together = predict(model, task, encoded, told.append, 64)
     alone = [predict(model, task, [one])[0] for one in encoded]
     assert sum(told) == 40
     assert 1 < len(told) < 40

@@ -108,7 +108,8 @@ def race(routes: Sequence[Route], name: str, batches: Sequence[Tensors], clock: 
     """The routes with their times, each but the first measured against the first."""
     first = open_backend(BACKEND, {name: routes[0].path})
     if len(routes) == 1:
-        ms, _, _ = duel(first, first, name, batches, clock)
+        # Nothing is decided by it.
+        ms, _, _ = duel(first, first, name, batches, clock, seconds=0)
         return [replace(routes[0], p50_ms=ms)]
     timed: list[Route] = []
     for route in routes[1:]:
@@ -129,7 +130,12 @@ def fastest(routes: Sequence[Route]) -> Route:
 
 
 def duel(
-    one: Backend, other: Backend, name: str, batches: Sequence[Tensors], clock: Clock = time.perf_counter
+    one: Backend,
+    other: Backend,
+    name: str,
+    batches: Sequence[Tensors],
+    clock: Clock = time.perf_counter,
+    seconds: float = DUEL_SECONDS,
 ) -> tuple[float, float, float]:
     """Median milliseconds of each graph, and the speed of the first relative to the other: 2 is twice as fast.
 
@@ -146,7 +152,7 @@ def duel(
 
     rounds: list[list[tuple[float, float]]] = []
     begun = clock()
-    while len(rounds) < DUEL_ROUNDS or clock() - begun < DUEL_SECONDS:
+    while len(rounds) < DUEL_ROUNDS or clock() - begun < seconds:
         pairs = []
         for index, batch in enumerate(batches):
             if (index + len(rounds)) % 2:

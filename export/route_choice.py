@@ -109,7 +109,7 @@ def race(routes: Sequence[Route], name: str, batches: Sequence[Tensors], clock: 
     first = open_backend(BACKEND, {name: routes[0].path})
     if len(routes) == 1:
         # Nothing is decided by it.
-        ms, _, _ = duel(first, first, name, batches, clock, seconds=0)
+        ms, _, _ = duel(first, first, name, batches, clock, least=0)
         return [replace(routes[0], p50_ms=ms)]
     timed: list[Route] = []
     for route in routes[1:]:
@@ -135,12 +135,12 @@ def duel(
     name: str,
     batches: Sequence[Tensors],
     clock: Clock = time.perf_counter,
-    seconds: float = DUEL_SECONDS,
+    least: float = DUEL_SECONDS,
 ) -> tuple[float, float, float]:
     """Median milliseconds of each graph, and the speed of the first relative to the other: 2 is twice as fast.
 
     They answer each batch in turn, so that what else the machine does slows both; who begins alternates. The speed is
-    that of the best times of each batch: what else runs only ever adds to a time.
+    that of the best times of each batch: what else runs only ever adds to a time. It takes ``least`` seconds.
     """
     for backend in (one, other):
         backend.run(name, batches[0])
@@ -152,7 +152,7 @@ def duel(
 
     rounds: list[list[tuple[float, float]]] = []
     begun = clock()
-    while len(rounds) < DUEL_ROUNDS or clock() - begun < seconds:
+    while len(rounds) < DUEL_ROUNDS or clock() - begun < least:
         pairs = []
         for index, batch in enumerate(batches):
             if (index + len(rounds)) % 2:

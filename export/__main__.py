@@ -82,14 +82,16 @@ def export(checkpoint: Checkpoint, args: argparse.Namespace) -> dict[str, Path]:
     with tempfile.TemporaryDirectory(prefix="downstream-export-") as temporary:
         delivery = Delivery(checkpoint, task, rows, encoded, evidence, Path(temporary), args)
         try:
-            return delivery.publish(_search(delivery))
+            written = delivery.publish(_search(delivery))
         except (DownstreamError, OSError) as error:
             evidence.failure = str(error)
             if (quarantined := delivery.quarantine()) is not None:
                 print(f"quarantine: {quarantined}")
-            raise error if isinstance(error, GateFailed | OSError) else GateFailed(str(error)) from error
-        finally:
             delivery.write_reports(checkpoint.folder / "export")
+            raise error if isinstance(error, GateFailed | OSError) else GateFailed(str(error)) from error
+        # Not where it is interrupted: a report of half an export would take the place of a whole one.
+        delivery.write_reports(checkpoint.folder / "export")
+        return written
 
 
 def _search(delivery: Delivery) -> Candidate:

@@ -4,56 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from export.gates.case import Verdict
+from export.int8.drift import Drift
+from export.route_choice import Route
 from export.structure import Structure
+from export.sweep import Swept
 from export.trial import Graphed, Measured
 from export.verification import Answered
 from serving.manifest import Manifest
-
-
-class Shape(Protocol):
-    """The largest relative difference to PyTorch at one shape that was never traced."""
-
-    @property
-    def rows(self) -> int: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def difference(self) -> float: ...
-
-
-class Drift(Protocol):
-    """How far one integer product is from its floating-point original: relative errors, see export.int8.drift."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def layer(self) -> str: ...
-    @property
-    def own(self) -> float: ...
-    @property
-    def accumulated(self) -> float: ...
-
-
-class Route(Protocol):
-    """One way to the floating-point graph; ``reason`` is why it was not used, ``ratio`` its speed to the first one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def passed(self) -> bool: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def p50_ms(self) -> float: ...
-    @property
-    def ratio(self) -> float: ...
-    @property
-    def opset(self) -> int: ...
-    @property
-    def ir(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -119,7 +79,7 @@ class Evidence:
     """
 
     reference: Answered | None = None
-    sweep: Sequence[Shape] = ()
+    sweep: Sequence[Swept] = ()
     candidates: list[Candidate] = field(default_factory=list)
     routes: Sequence[Route] = ()
     served_route: str = ""

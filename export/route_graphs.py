@@ -23,6 +23,7 @@ import onnx
 
 from export.axes import name_axes
 from export.child import ExportError
+from export.torch_graph import named
 from serving.tensors import Field, Graph
 
 # With LayerNormalization and without Gelu, which ONNX Runtime's optimizer knows as it was written before opset 20.
@@ -140,23 +141,13 @@ def _trace(model: Any, inputs: Mapping[str, Any], outputs: Sequence[str], path: 
     """
     import torch
 
-    class Positional(torch.nn.Module):
-        """The model with its inputs in the order of their names here."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, *arrays: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            answer = self.model(**dict(zip(inputs, arrays, strict=True)))
-            return tuple(answer[name] for name in outputs)
-
     axes = {name: {axis: f"axis{axis}" for axis in range(array.ndim)} for name, array in inputs.items()}
     with _eager(model), torch.inference_mode(), warnings.catch_warnings():
         # It is deprecated, and it warns of every size that becomes a constant: the sweep finds those that matter.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Positional().eval(), tuple(inputs.values()), path, dynamo=False, opset_version=TRACED_OPSET,
+            named(model, list(inputs), outputs).eval(), tuple(inputs.values()), path, dynamo=False,
+            opset_version=TRACED_OPSET,
             input_names=list(inputs), output_names=list(outputs),
             dynamic_axes={**axes, **{name: {0: "axis0"} for name in outputs}},
         )  # fmt: skip

@@ -167,7 +167,7 @@ def rungs_of(to: str, precision: str, *, calibrated: bool) -> tuple[list[Rung], 
     Raises InvalidInput, before any work, for what cannot be made: of this format, on this host, of this checkpoint.
     """
     if to != ONNX:
-        torch_graph.check(to, int8=precision not in (FP32, *HALF))
+        torch_graph.check(to, int8="" if precision in (FP32, *HALF) else precision)
     if precision == FP32:
         return [], ""
     ladder = LADDERS.get(to, {})

@@ -38,8 +38,11 @@ DEPRECATED = (
 )
 
 
-def check(kind: str, *, int8: bool = False) -> None:
-    """Raise InvalidInput, before any work, for what the installed Python and torch cannot make."""
+def check(kind: str, *, int8: str = "") -> None:
+    """Raise InvalidInput, before any work, for what the installed Python and torch cannot make.
+
+    ``int8`` is the precision as it was asked for, where it is one of integers.
+    """
     if kind == TORCHSCRIPT and sys.version_info >= FIRST_WITHOUT:
         raise InvalidInput(
             fault("--to", f"torch does not support TorchScript on Python {sys.version.split()[0]}", kind,
@@ -47,7 +50,7 @@ def check(kind: str, *, int8: bool = False) -> None:
         )  # fmt: skip
     if int8 and kind == PT2:
         raise InvalidInput(
-            fault("--precision", "torch.export does not take what torch.ao quantizes", INT8,
+            fault("--precision", "torch.export does not take what torch.ao quantizes", int8,
                   f"give --precision {FP32}, or --to onnx")
         )  # fmt: skip
     if int8 and not _can_quantize():
@@ -55,7 +58,7 @@ def check(kind: str, *, int8: bool = False) -> None:
 
         raise InvalidInput(
             fault("--precision", f"torch {torch.__version__} has no torch.ao.quantization.quantize_dynamic any more",
-                  INT8, f"give --precision {FP32}, or --to onnx")
+                  int8, f"give --precision {FP32}, or --to onnx")
         )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from export.evidence import Drift, Evidence
+from export.evidence import Evidence
+from export.int8.drift import Drift
 from reporting.comparisons import nested
 from reporting.page import Block, figure
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from export import operators
-from export.evidence import Candidate, Evidence, Route
+from export.evidence import Candidate, Evidence
 from export.parts import parts
+from export.route_choice import Route
 from reporting import charts
 from reporting.page import Block, Toned, figure, folded, table
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from export.evidence import Candidate, Evidence, Route
+from export.evidence import Candidate, Evidence
+from export.route_choice import Route
 from export.verification import Answered
 from reporting.page import Block, facts, text, verdict
 

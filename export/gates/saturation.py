@@ -11,9 +11,9 @@ QUESTION = "can the 16-bit sums of this host's CPU hold the products of this gra
 def judge(case: Case) -> Verdict:
     """Predicted from calibration rows: CPUs without VNNI add pairs of 8-bit products in 16 bits."""
     name, found = case.judged.name, case.structure
-    if not found.sums:
+    if not (found.sums or found.needs):
         return Verdict(NAME, True, f"{name} has no sums of 8-bit products that were looked into")
-    share = found.overflows / found.sums
+    share = found.overflows / max(1, found.sums)
     figures = {"overflows": found.overflows, "sums": found.sums, "needs": list(found.needs)}
     told = f"{name}: {found.overflows:,} of {found.sums:,} sums of the calibration rows ({100 * share:.2g} %)"
     if not found.needs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from export.evidence import Candidate, Evidence
 from export.gates.case import Verdict
 from export.int8.drift import Drift
 from export.invariance import Invariance
+from export.route_choice import Route
 from export.structure import Structure
 from export.sweep import Swept
 from export.trial import Graphed, Measured, Speedup
@@ -35,19 +36,6 @@ FIGURES: dict[str, dict[str, Any]] = {
         "graph": {"temperature": 1.431, "raw": 0.0412, "error": 0.0187},
     },
 }
-
-
-@dataclass(frozen=True)
-class Route:
-    """One way to the floating-point graph, as the report reads it."""
-
-    name: str
-    passed: bool
-    reason: str
-    p50_ms: float
-    ratio: float
-    opset: int
-    ir: int
 
 
 def graph(path: Path, **weights: int) -> Path:
@@ -116,9 +104,9 @@ def searched(folder: Path) -> Evidence:
             candidate("int8-dynamic", integers, 0.8981, 512),
         ],
         routes=[
-            Route("native", True, "", 9.613, 1.0, 20, 10),
-            Route("traced", True, "", 9.184, 1.05, 18, 8),
-            Route("optimized", False, "no attention to fuse", 0, 1, 0, 0),
+            Route("native", Path("native.onnx"), p50_ms=9.613, opset=20, ir=10),
+            Route("traced", Path("traced.onnx"), p50_ms=9.184, ratio=1.05, opset=18, ir=8),
+            Route("optimized", Path(), "no attention to fuse"),
         ],
         served_route="traced",
         quantized_route="native",

@@ -124,6 +124,8 @@ def test_invariance_is_held_to_where_it_was_promised(task: TextClassification) -
 def test_what_this_cpu_would_get_wrong_fails_and_what_others_would_is_recorded(task: TextClassification) -> None:
     overflowing = Structure(overflows=5, sums=1000, needs=("vnni",), safe_here=False)
     assert not saturation.judge(cases.case(task, structure=overflowing)).passed
+    unseen = dataclasses.replace(overflowing, overflows=0, sums=0)
+    assert not saturation.judge(cases.case(task, structure=unseen)).passed
     elsewhere = saturation.judge(cases.case(task, structure=dataclasses.replace(overflowing, safe_here=True)))
     assert elsewhere.passed
     assert elsewhere.figures["needs"] == ["vnni"]

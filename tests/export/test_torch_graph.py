@@ -160,7 +160,7 @@ def test_torchscript_is_refused_where_python_is_too_new(monkeypatch: pytest.Monk
 
 def test_int8_is_refused_where_torch_export_would_fail() -> None:
     with pytest.raises(InvalidInput, match="--precision: torch.export does not take .*--precision fp32, or --to onnx"):
-        check(PT2, int8=True)
+        check(PT2, int8="int8")
 
 
 def test_int8_is_refused_where_torch_has_given_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,5 +173,5 @@ def test_int8_is_refused_where_torch_has_given_it_up(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InvalidInput, match="quantize_dynamic any more.*--precision fp32, or --to onnx"):
-        check(TORCHSCRIPT, int8=True)
+        check(TORCHSCRIPT, int8="int8")
     check(TORCHSCRIPT)

@@ -92,7 +92,9 @@ def climb(own: Climb, rungs: Sequence[Rung], *, best: bool) -> Candidate:
         print(f"{rung.name} ({rung.what})")
         try:
             candidate = _tried(own, rung)
-        except (DownstreamError, ValueError, RuntimeError) as error:
+        except OSError:
+            raise  # a full disk is no fault of the rung
+        except Exception as error:  # those of onnx and ONNX Runtime have no common root
             # A quantizer that cannot do this graph is a reason to try the next one, and to say so.
             evidence.remarks.append(f"{rung.name} could not be made: {str(error).strip() or type(error).__name__}")
             print(evidence.remarks[-1])

@@ -223,6 +223,30 @@ def test_an_over_quantized_layer_is_caught_and_then_left_in_floats(
     assert manifest.precision == "int8-static-mixed12"
 
 
+def test_a_kind_that_cannot_be_made_is_told_and_the_next_one_is_tried(
+    own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Refused(Exception):
+        """As ONNX Runtime's own, which are of no known kind."""
+
+    def refusing(*words: Any, **options: Any) -> None:
+        raise Refused("rank mismatch")
+
+    monkeypatch.setattr(static, "static_int8", refusing)
+    assert quickly(own, "--repository", tmp_path / "repository") == 0
+    assert open_bundle(tmp_path / "repository" / "toy" / "1").manifest.precision == "int8-dynamic-tensor"
+    assert "int8-static could not be made: rank mismatch" in capsys.readouterr().out
+    assert "int8-static could not be made: rank mismatch" in (own / "export" / "export_report.html").read_text("utf-8")
+
+    def full(*words: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(static, "static_int8", full)
+    assert quickly(own, "--repository", tmp_path / "full") == FAULTY
+    assert "No space left on device" in capsys.readouterr().err
+    assert not (tmp_path / "full").exists()
+
+
 def test_a_gate_that_is_accepted_is_recorded_for_ever(
     own: Path, quickly: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
